@@ -1,0 +1,233 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""The guest agent: the only module that sends it commands.
+
+It knows libvirt and nothing of Nova. What an agent answers comes from a
+tenant's guest and is treated so: bounded in time by libvirt's response
+timeout, in size and type by this module.
+"""
+
+from collections import abc
+import contextlib
+import dataclasses
+import typing
+
+import libvirt
+from oslo_log import log as logging
+
+from nova_quiesce import exception
+
+LOG = logging.getLogger(__name__)
+
+#: The most text of a guest's answer that is passed on, in characters.
+MAX_TEXT = 200
+#: The most filesystems that are believed; more is not a guest, it is an
+#: attack on this process's memory or on the log.
+MAX_FILESYSTEMS = 1024
+
+# libvirt gives one code to several causes, so the text has to tell them
+# apart. Measured on libvirt 9.0; a text that is not known counts as "maybe
+# frozen", which costs a needless thaw and nothing else.
+_NOT_CONNECTED = 'agent is not connected'
+_FROZEN_STATE = 'agent is in frozen state'
+
+
+class Domain(typing.Protocol):
+    """What this module calls of a libvirt ``virDomain``."""
+
+    def agentSetResponseTimeout(self, timeout: int, flags: int = ...) -> int:
+        """Limit each later agent call, in seconds."""
+
+    def fsInfo(self, flags: int = ...) -> object:
+        """List the guest's mounted filesystems."""
+
+    def fsFreeze(self) -> int:
+        """Freeze all filesystems; the count of those frozen."""
+
+    def fsThaw(self) -> int:
+        """Thaw all filesystems; the count of those thawed."""
+
+    def isActive(self) -> int:
+        """Whether the domain runs or is paused: 1, or 0."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Timeouts:
+    """How long an agent may take to answer, in seconds."""
+
+    ask: int
+    freeze: int
+    thaw: int
+
+
+class Agent:
+    """The agent of one guest.
+
+    :param lookup: finds the guest's domain; called anew after a failure,
+        because a handle does not survive a restart of libvirtd. It raises
+        :class:`nova_quiesce.exception.GuestGone` where there is none.
+    :param timeouts: how long each kind of call may take
+    """
+
+    def __init__(self, lookup: abc.Callable[[], Domain],
+                 timeouts: Timeouts) -> None:
+        self._lookup = lookup
+        self._timeouts = timeouts
+        self._domain: Domain | None = None
+
+    def preflight(self) -> int | None:
+        """Find out, before anything is frozen, whether the agent is alive.
+
+        A connected channel proves nothing, so the agent is asked something
+        harmless. ``guest-get-fsinfo`` is not allowed in a frozen guest, which
+        tells that state apart, too.
+
+        :returns: how many filesystems the guest has mounted; None where the
+            agent answered and would not tell
+        :raises NotFrozen: the agent cannot be used, and why
+        """
+        try:
+            with self._limited(self._timeouts.ask) as domain:
+                answer = domain.fsInfo()
+        except libvirt.libvirtError as error:
+            self._refuse_dead(error)
+            return None
+        if not isinstance(answer, list) or len(answer) > MAX_FILESYSTEMS:
+            return None
+        return len(answer)
+
+    def freeze(self) -> int:
+        """Freeze all filesystems of the guest.
+
+        :returns: the agent's count of the filesystems frozen, at least 1
+        :raises NotFrozen: the freeze did not reach the guest
+        :raises MaybeFrozen: it may have; the caller has to thaw
+        """
+        try:
+            with self._limited(self._timeouts.freeze) as domain:
+                count = domain.fsFreeze()
+        except libvirt.libvirtError as error:
+            raise self._explain_freeze(error) from error
+        if not _is_count(count) or count == 0:
+            raise exception.NothingFrozen()
+        return count
+
+    def thaw(self) -> int:
+        """Thaw all filesystems of the guest.
+
+        :returns: the agent's count of the filesystems thawed
+        :raises GuestGone: the domain no longer exists, or was shut off
+        :raises ThawFailed: the thaw was not confirmed
+        """
+        try:
+            with self._limited(self._timeouts.thaw) as domain:
+                count = domain.fsThaw()
+        except libvirt.libvirtError as error:
+            self._domain = None
+            if self._is_gone(error):
+                raise exception.GuestGone() from error
+            raise exception.ThawFailed(
+                'the thaw was not confirmed: %s' % text_of(error)) from error
+        if not _is_count(count):
+            raise exception.ThawFailed(
+                'the guest agent answered the thaw with no count')
+        return count
+
+    @contextlib.contextmanager
+    def _limited(self, seconds: int) -> abc.Iterator[Domain]:
+        # The timeout belongs to the domain and covers each client's calls to
+        # its agent, so it is set for one call and then put back to libvirt's
+        # default. It cannot be read.
+        if self._domain is None:
+            self._domain = self._lookup()
+        domain = self._domain
+        domain.agentSetResponseTimeout(seconds, 0)
+        try:
+            yield domain
+        finally:
+            try:
+                domain.agentSetResponseTimeout(
+                    libvirt.VIR_DOMAIN_AGENT_RESPONSE_TIMEOUT_BLOCK, 0)
+            except libvirt.libvirtError as error:
+                LOG.debug('The response timeout of a guest agent was not '
+                          'restored: %s', text_of(error))
+
+    def _refuse_dead(self, error: libvirt.libvirtError) -> None:
+        known = _never_sent(error)
+        if known is not None:
+            raise known from error
+        if error.get_error_code() == libvirt.VIR_ERR_AGENT_UNRESPONSIVE:
+            raise exception.AgentUnresponsive(
+                self._timeouts.ask) from error
+        if _FROZEN_STATE in text_of(error):
+            raise exception.AlreadyFrozen() from error
+        # It answered, so it is alive: some distributions forbid commands.
+        LOG.debug('A guest agent does not list its filesystems: %s',
+                  text_of(error))
+
+    def _explain_freeze(
+            self, error: libvirt.libvirtError) -> exception.QuiesceError:
+        self._domain = None
+        known = _never_sent(error)
+        if known is not None:
+            return known
+        if error.get_error_code() in _timeout_codes():
+            return exception.FreezeTimedOut(self._timeouts.freeze)
+        return exception.FreezeFailed(
+            'the guest agent did not freeze the filesystems: %s'
+            % text_of(error))
+
+    def _is_gone(self, error: libvirt.libvirtError) -> bool:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+            return True
+        if error.get_error_code() != libvirt.VIR_ERR_OPERATION_INVALID:
+            return False
+        return not self._lookup().isActive()
+
+
+def text_of(error: libvirt.libvirtError) -> str:
+    """The text of a libvirt error, safe to log and to show to a tenant.
+
+    :param error: an error whose text may have been chosen inside a guest
+    :returns: one line of at most :data:`MAX_TEXT` characters
+    """
+    text = str(error.get_error_message() or error)[:MAX_TEXT * 4]
+    printable = ''.join(c if c.isprintable() else ' ' for c in text)
+    return ' '.join(printable.split())[:MAX_TEXT]
+
+
+def _never_sent(
+        error: libvirt.libvirtError) -> exception.NotFrozen | None:
+    """The causes in which libvirt answers without asking the guest."""
+    code = error.get_error_code()
+    if code == libvirt.VIR_ERR_NO_DOMAIN:
+        return exception.GuestGone()
+    if code == libvirt.VIR_ERR_OPERATION_INVALID:
+        return exception.GuestNotRunning()
+    if code == libvirt.VIR_ERR_ARGUMENT_UNSUPPORTED:
+        return exception.AgentNotConfigured()
+    unresponsive = code == libvirt.VIR_ERR_AGENT_UNRESPONSIVE
+    if unresponsive and _NOT_CONNECTED in text_of(error):
+        return exception.AgentNotConnected()
+    return None
+
+
+def _timeout_codes() -> set[int]:
+    codes = {libvirt.VIR_ERR_AGENT_UNRESPONSIVE}
+    # Newer than the oldest libvirt-python that this works with.
+    newer = getattr(libvirt, 'VIR_ERR_AGENT_COMMAND_TIMEOUT', None)
+    return codes if newer is None else codes | {newer}
+
+
+def _is_count(value: object) -> typing.TypeGuard[int]:
+    return type(value) is int and 0 <= value <= MAX_FILESYSTEMS

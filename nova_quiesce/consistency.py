@@ -1,0 +1,131 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Consistency levels, and the record that a snapshot carries of its own.
+
+Pure: what was measured goes in, what may be claimed comes out.
+"""
+
+import dataclasses
+import datetime
+import enum
+
+#: Each image property of the record starts with this.
+PREFIX = 'quiesce_'
+
+
+class Level(enum.Enum):
+    """What a snapshot's bytes are worth to the guest that wrote them."""
+
+    #: Cut wholly inside a verified freeze.
+    FILESYSTEM = 'filesystem'
+    #: The instance was shut off: there was nothing to freeze.
+    OFFLINE = 'offline'
+    #: Neither: as after a power failure.
+    CRASH = 'crash'
+
+
+@dataclasses.dataclass(frozen=True)
+class Evidence:
+    """What is known of a freeze window after it closed.
+
+    :ivar frozen_at: when the agent confirmed the freeze (UTC)
+    :ivar seconds: from sending the freeze to the thaw's answer
+    :ivar frozen: filesystems that the agent counted at the freeze
+    :ivar thawed: filesystems that it counted at the thaw; None where the
+        thaw was not confirmed
+    :ivar lapse: why the freeze ended before the cut was complete; None
+        where it did not
+    """
+
+    frozen_at: datetime.datetime
+    seconds: float
+    frozen: int
+    thawed: int | None
+    lapse: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """What is claimed of one snapshot, and why."""
+
+    level: Level
+    reason: str
+    frozen_at: datetime.datetime | None = None
+    window_ms: int = 0
+    filesystems: int = 0
+
+    def properties(self) -> dict[str, str]:
+        """The record as image properties.
+
+        Every key is present at every level, so that a value inherited from
+        a parent image is overwritten and never stands beside a new one.
+
+        :returns: Glance property names and their values; the time as
+            ISO 8601 in UTC, the window in milliseconds
+        """
+        frozen_at = (self.frozen_at.isoformat(timespec='milliseconds')
+                     if self.frozen_at else '')
+        return {
+            PREFIX + 'consistency': self.level.value,
+            PREFIX + 'reason': self.reason,
+            PREFIX + 'frozen_at': frozen_at,
+            PREFIX + 'window_ms': str(self.window_ms),
+            PREFIX + 'filesystems': str(self.filesystems),
+        }
+
+
+def judge(evidence: Evidence) -> Record:
+    """What a freeze window proves about the cut that was made inside it.
+
+    QEMU's agent counts the filesystems at the freeze and again at the thaw;
+    a smaller second number means that something was thawed in between
+    (``guest-fsfreeze-thaw`` in QEMU's QAPI schema).
+
+    :param evidence: the window, after it closed
+    :returns: level ``filesystem`` only if at least one filesystem was
+        frozen, all of them still were at the thaw, and the freeze did not
+        lapse; else ``crash`` with the reason
+    """
+    doubt = _doubt(evidence)
+    return Record(
+        level=Level.CRASH if doubt else Level.FILESYSTEM,
+        reason=doubt or 'all filesystems stayed frozen during the cut',
+        frozen_at=evidence.frozen_at,
+        window_ms=round(evidence.seconds * 1000),
+        filesystems=evidence.frozen)
+
+
+def crash(reason: str) -> Record:
+    """The record of a snapshot that no freeze protected.
+
+    :param reason: why, in words for the tenant
+    """
+    return Record(Level.CRASH, reason)
+
+
+def offline() -> Record:
+    """The record of a snapshot of an instance that was shut off."""
+    return Record(Level.OFFLINE, 'the instance was shut off')
+
+
+def _doubt(evidence: Evidence) -> str | None:
+    if evidence.lapse:
+        return evidence.lapse
+    if evidence.frozen < 1:
+        return 'the guest agent froze no filesystem'
+    if evidence.thawed is None:
+        return 'the thaw was not confirmed'
+    if evidence.thawed < evidence.frozen:
+        return ('%d filesystems were frozen and only %d were still frozen '
+                'at the thaw' % (evidence.frozen, evidence.thawed))
+    return None

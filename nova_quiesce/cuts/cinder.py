@@ -1,0 +1,164 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""The cut of a volume-backed snapshot: Cinder's snapshots of the volumes.
+
+nova-api drives it: it calls ``quiesce``, has Cinder snapshot one volume after
+the other, and casts ``unquiesce``. The freeze window therefore spans two
+calls, and is held here in between. It ends at its deadline even if the
+second call never comes.
+"""
+
+from collections import abc
+import threading
+
+from oslo_log import log as logging
+
+from nova_quiesce import consistency
+from nova_quiesce import exception
+from nova_quiesce import window as freeze_window
+
+LOG = logging.getLogger(__name__)
+
+#: Called with what a window proves, once it is closed.
+OnClose = abc.Callable[[consistency.Evidence], None]
+
+_ABANDONED = ('the request gave up before the filesystems were frozen; they '
+              'are thawed again')
+_CONTENDED = ('another snapshot of this instance was requested during this '
+              'one, and their volume snapshots cannot be told apart')
+
+
+class _Held:
+    def __init__(self, owner: str, window: freeze_window.Window,
+                 on_close: OnClose) -> None:
+        self.owner = owner
+        self.window = window
+        self.on_close = on_close
+        self.contended = False
+        self.abandoned = False
+        self.timer: threading.Timer | None = None
+
+
+class HeldWindows:
+    """The freeze windows of this service that span two calls.
+
+    At most one per instance. A window has an owner, the request that opened
+    it, and no other request can close it.
+
+    :param deadline: seconds after which a window closes by itself
+    """
+
+    def __init__(self, deadline: float) -> None:
+        self._deadline = deadline
+        self._lock = threading.Lock()
+        self._held: dict[str, _Held] = {}
+
+    def open(self, instance_uuid: str, owner: str,
+             window: freeze_window.Window, on_close: OnClose) -> None:
+        """Freeze a guest and keep it frozen after this call.
+
+        :param instance_uuid: whose guest
+        :param owner: id of the request that asks for it
+        :param window: the window to open
+        :param on_close: called once the window is closed, by this request
+            or at the deadline
+        :raises WindowBusy: another request holds a window of this guest
+        :raises QuiesceError: the guest was not frozen
+        """
+        held = self._reserve(instance_uuid, _Held(owner, window, on_close))
+        try:
+            window.open()
+        except BaseException:
+            self._drop(instance_uuid, held)
+            raise
+        with self._lock:
+            if not held.abandoned:
+                held.timer = self._arm(instance_uuid, held)
+                return
+        self._finish(instance_uuid, held, _ABANDONED)
+        raise exception.MaybeFrozen(_ABANDONED)
+
+    def close(self, instance_uuid: str, owner: str) -> bool:
+        """Thaw a guest that :meth:`open` froze.
+
+        :param instance_uuid: whose guest
+        :param owner: id of the request that opened the window
+        :returns: whether this request held a window until now
+        """
+        with self._lock:
+            held = self._held.get(instance_uuid)
+            if held is None or held.owner != owner:
+                return False
+            if held.timer is None:
+                # Still freezing: the one who does so thaws, too.
+                held.abandoned = True
+                return False
+        return self._finish(instance_uuid, held, None)
+
+    def close_all(self, reason: str) -> None:
+        """Thaw all guests, because this service stops.
+
+        :param reason: why, for the record
+        """
+        with self._lock:
+            everything = list(self._held.items())
+        for instance_uuid, held in everything:
+            self._finish(instance_uuid, held, reason)
+
+    def _arm(self, instance_uuid: str, held: _Held) -> threading.Timer:
+        timer = threading.Timer(
+            self._deadline, self._expire, (instance_uuid, held))
+        timer.daemon = True
+        timer.start()
+        return timer
+
+    def _reserve(self, instance_uuid: str, held: _Held) -> _Held:
+        with self._lock:
+            holder = self._held.get(instance_uuid)
+            if holder is not None:
+                holder.contended = True
+                raise exception.WindowBusy(holder.owner)
+            self._held[instance_uuid] = held
+            return held
+
+    def _drop(self, instance_uuid: str, held: _Held) -> bool:
+        with self._lock:
+            if self._held.get(instance_uuid) is not held:
+                return False
+            del self._held[instance_uuid]
+            return True
+
+    def _expire(self, instance_uuid: str, held: _Held) -> None:
+        lapsed = self._finish(
+            instance_uuid, held,
+            'the guest was thawed at its deadline of %g s, before the volume '
+            'snapshots were complete' % self._deadline)
+        if lapsed:
+            LOG.error('The guest of instance %(uuid)s was frozen for '
+                      '%(limit)g s and is thawed at this deadline: nova-api, '
+                      'Cinder or the message broker did not finish request '
+                      '%(owner)s',
+                      {'uuid': instance_uuid, 'limit': self._deadline,
+                       'owner': held.owner})
+
+    def _finish(self, instance_uuid: str, held: _Held,
+                lapse: str | None) -> bool:
+        # Whoever takes the window out of the table closes it, once.
+        if not self._drop(instance_uuid, held):
+            return False
+        if held.timer is not None:
+            held.timer.cancel()
+        if held.contended and lapse is None:
+            lapse = _CONTENDED
+        held.on_close(held.window.close(lapse))
+        return True

@@ -1,0 +1,91 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""The cut of Nova's live snapshot: ending a mirror of the root disk.
+
+Nova copies the disk into a mirror, waits until the two are in step, and
+aborts the job: what the mirror holds at that moment is the snapshot. Nova
+freezes the guest around much more than that. Here, the objects that Nova's
+code works with are wrapped, so that the freeze is around the abort alone.
+"""
+
+from collections import abc
+import functools
+import typing
+
+#: Makes the cut that it is handed, exactly once.
+Cutter = abc.Callable[[abc.Callable[[], None]], None]
+
+
+class BlockDevice(typing.Protocol):
+    """What is wrapped of Nova's ``BlockDevice``."""
+
+    def rebase(self, *args: object, **kwargs: object) -> object:
+        """Start the mirror."""
+
+    def abort_job(self, *args: object, **kwargs: object) -> None:
+        """End the mirror."""
+
+
+class Guest(typing.Protocol):
+    """What is wrapped of Nova's libvirt ``Guest``."""
+
+    def get_block_device(self, disk: str) -> BlockDevice:
+        """The handle of one of the guest's disks."""
+
+
+class MirroredGuest:
+    """A guest whose mirrors are ended by a cutter.
+
+    :param guest: Nova's guest, which answers everything else
+    :param cutter: called with the abort of a running mirror
+    """
+
+    def __init__(self, guest: Guest, cutter: Cutter) -> None:
+        self._guest = guest
+        self._cutter = cutter
+
+    def get_block_device(self, disk: str) -> '_Mirror':
+        """The handle of a disk, wrapped.
+
+        :param disk: the disk's path or target
+        """
+        return _Mirror(self._guest.get_block_device(disk), self._cutter)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._guest, name)
+
+
+class _Mirror:
+    def __init__(self, device: BlockDevice, cutter: Cutter) -> None:
+        self._device = device
+        self._cutter = cutter
+        self._running = False
+
+    def rebase(self, *args: object, **kwargs: object) -> object:
+        answer = self._device.rebase(*args, **kwargs)
+        self._running = True
+        return answer
+
+    def abort_job(self, *args: object, **kwargs: object) -> None:
+        # Nova also aborts before it starts a mirror, in case one was left
+        # over, and after one that could not be started. Neither is a cut,
+        # and a freeze around it would be for nothing.
+        abort = functools.partial(self._device.abort_job, *args, **kwargs)
+        if not self._running:
+            abort()
+            return
+        self._running = False
+        self._cutter(abort)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._device, name)

@@ -1,0 +1,125 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""What can keep a guest from being frozen and thawed, cause by cause.
+
+These classes stay inside this package: an error that crosses Nova's RPC has
+to be one of Nova's own, or nova-api answers 500 instead of 409 (it allows
+only its own modules). :mod:`nova_quiesce.driver` translates.
+"""
+
+
+class QuiesceError(Exception):
+    """A guest could not be quiesced; the text says why and what to do."""
+
+
+class NotFrozen(QuiesceError):
+    """The freeze never reached the guest: nothing has to be thawed."""
+
+
+class MaybeFrozen(QuiesceError):
+    """The freeze may have reached the guest, or may reach it yet."""
+
+
+class NotRequested(NotFrozen):
+    """The image asks for no quiesce."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            'the image asks for no quiesce: it sets neither '
+            'hw_qemu_guest_agent nor os_require_quiesce')
+
+
+class AgentNotConfigured(NotFrozen):
+    """The domain has no guest agent channel."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            'the instance has no guest agent channel; set '
+            'hw_qemu_guest_agent=yes on its image and rebuild it')
+
+
+class AgentNotConnected(NotFrozen):
+    """No guest agent holds the other end of the channel."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            'the guest agent is not connected; install and start '
+            'qemu-guest-agent inside the instance')
+
+
+class AgentUnresponsive(NotFrozen):
+    """The guest agent is there and did not answer a harmless question."""
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__(
+            'the guest agent did not answer within %d s; restart '
+            'qemu-guest-agent inside the instance' % seconds)
+
+
+class GuestNotRunning(NotFrozen):
+    """The guest's processors stand still, so its agent cannot answer."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            'the guest is paused or not running; resume it first')
+
+
+class GuestGone(NotFrozen):
+    """The domain no longer exists."""
+
+    def __init__(self) -> None:
+        super().__init__('the instance no longer exists on this host')
+
+
+class AlreadyFrozen(NotFrozen):
+    """Somebody else froze the guest before anything was sent to it."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            'the filesystems are frozen already, by something other than '
+            'this snapshot; thaw them (nova-quiesce thaw) and try again')
+
+
+class WindowBusy(NotFrozen):
+    """Another request of the same instance holds the freeze window."""
+
+    def __init__(self, owner: str) -> None:
+        super().__init__(
+            'another snapshot of this instance (request %s) is in its '
+            'freeze window; try again when it is done' % owner)
+
+
+class FreezeTimedOut(MaybeFrozen):
+    """The freeze was sent and not answered in time; it can still land."""
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__(
+            'the filesystems were not frozen within %d s; look for a hanging '
+            'fsfreeze hook or filesystem inside the instance' % seconds)
+
+
+class FreezeFailed(MaybeFrozen):
+    """The freeze was sent and answered with an error."""
+
+
+class NothingFrozen(MaybeFrozen):
+    """The agent answered the freeze and counted no filesystem."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            'the guest agent froze no filesystem; see that the instance has '
+            'mounted filesystems that can be frozen')
+
+
+class ThawFailed(QuiesceError):
+    """The thaw was not confirmed."""

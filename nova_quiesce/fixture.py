@@ -1,0 +1,143 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""A fake guest with an agent, and faults to inject into it.
+
+Public, for the tests of others. Its behaviour, the error codes and their
+texts were all seen on a real guest first (libvirt 9.0, QEMU 7.2).
+"""
+
+import libvirt
+
+_BLOCK = libvirt.VIR_DOMAIN_AGENT_RESPONSE_TIMEOUT_BLOCK
+
+
+def libvirt_error(code: int, text: str) -> libvirt.libvirtError:
+    """An error as libvirt-python raises it.
+
+    :param code: one of libvirt's ``VIR_ERR_*``
+    :param text: its message
+    """
+    error = libvirt.libvirtError(text)
+    error.err = (code, libvirt.VIR_FROM_QEMU, text, 2, text, '', '', 0, 0)
+    return error
+
+
+class FakeDomain:
+    """A ``virDomain`` with a guest agent.
+
+    :ivar frozen: whether the guest is frozen now
+    :ivar calls: the agent commands sent to the guest, in order
+    :ivar errors: raised, in order, by the calls they are filed under; None
+        stands for a call that works
+    :ivar timeout: the response timeout in force, in seconds
+    """
+
+    def __init__(self, filesystems: int = 2) -> None:
+        self.filesystems = filesystems
+        self.frozen = False
+        self.configured = True
+        self.connected = True
+        self.running = True
+        self.defined = True
+        self.hanging = False
+        self.thaw_answer: object = None
+        self.freeze_answer: object = None
+        self.calls: list[str] = []
+        self.errors: dict[str, list[BaseException | None]] = {}
+        self.timeout = _BLOCK
+        self._late_freeze = False
+
+    def isActive(self) -> int:
+        """1 unless the domain is shut off."""
+        if not self.defined:
+            raise self._no_domain()
+        return 1
+
+    def agentSetResponseTimeout(self, timeout: int, flags: int = 0) -> int:
+        """Limit the agent calls that follow."""
+        self.timeout = timeout
+        return 0
+
+    def fsInfo(self, flags: int = 0) -> object:
+        """List the filesystems."""
+        self._reach('fsInfo')
+        self._allow_only_in_thawed_guest('guest-get-fsinfo')
+        return [('/fs%d' % number, 'vda%d' % number, 'ext4', ['vda'])
+                for number in range(self.filesystems)]
+
+    def fsFreeze(self) -> int:
+        """Freeze; with :attr:`hanging` set, only :meth:`land` freezes."""
+        if self.hanging:
+            self._late_freeze = True
+        self._reach('fsFreeze')
+        self._allow_only_in_thawed_guest('guest-fsfreeze-freeze')
+        self.frozen = self.filesystems > 0
+        return self._answer(self.freeze_answer, self.filesystems)
+
+    def fsThaw(self) -> int:
+        """Thaw."""
+        self._reach('fsThaw')
+        count = self.filesystems if self.frozen else 0
+        self.frozen = False
+        return self._answer(self.thaw_answer, count)
+
+    def land(self) -> None:
+        """Stop hanging; a freeze that timed out before takes effect now."""
+        self.hanging = False
+        if self._late_freeze:
+            self.frozen = True
+
+    def _reach(self, name: str) -> None:
+        self.calls.append(name)
+        assert self.timeout != _BLOCK, 'an agent call without a time limit'
+        if not self.defined:
+            raise self._no_domain()
+        if not self.running:
+            raise libvirt_error(
+                libvirt.VIR_ERR_OPERATION_INVALID,
+                'Requested operation is not valid: domain is not running')
+        if not self.configured:
+            raise libvirt_error(
+                libvirt.VIR_ERR_ARGUMENT_UNSUPPORTED,
+                'argument unsupported: QEMU guest agent is not configured')
+        if not self.connected:
+            raise libvirt_error(
+                libvirt.VIR_ERR_AGENT_UNRESPONSIVE,
+                'Guest agent is not responding: QEMU guest agent is not '
+                'connected')
+        if self.hanging:
+            raise libvirt_error(
+                libvirt.VIR_ERR_AGENT_UNRESPONSIVE,
+                'Guest agent is not responding: Guest agent not available '
+                'for now')
+        planned = self.errors.get(name)
+        error = planned.pop(0) if planned else None
+        if error is not None:
+            raise error
+
+    def _allow_only_in_thawed_guest(self, command: str) -> None:
+        if self.frozen:
+            raise libvirt_error(
+                libvirt.VIR_ERR_INTERNAL_ERROR,
+                'internal error: unable to execute QEMU agent command '
+                "'%s': Command %s has been disabled: the agent is in frozen "
+                'state' % (command, command))
+
+    def _no_domain(self) -> libvirt.libvirtError:
+        return libvirt_error(libvirt.VIR_ERR_NO_DOMAIN,
+                             'Domain not found: no domain with matching uuid')
+
+    @staticmethod
+    def _answer(planned: object, usual: int) -> int:
+        # What a fault answers is any object: that is what it tests.
+        return usual if planned is None else planned  # type: ignore

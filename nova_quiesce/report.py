@@ -1,0 +1,207 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Where the record of a snapshot goes: onto its image.
+
+An image-backed snapshot is uploaded by nova-compute, so its record travels
+with the upload. The image of a volume-backed one is made by nova-api, after
+it cast the thaw, so it has to be looked for.
+"""
+
+from collections import abc
+import datetime
+import json
+import threading
+import time
+
+from oslo_log import log as logging
+from oslo_utils import timeutils
+
+from nova_quiesce import consistency
+from nova_quiesce import seams
+from nova_quiesce import snapshot as taken
+
+LOG = logging.getLogger(__name__)
+
+#: How many of a project's latest images are looked through.
+_LATEST = 100
+#: Seconds between two looks, and by which clocks may differ between hosts.
+_LOOK_INTERVAL = 1.0
+_CLOCK_SKEW = datetime.timedelta(seconds=5)
+
+
+class RecordingImageAPI:
+    """Nova's image API, with the record added to what is uploaded.
+
+    This is the last gate on each path of an image-backed snapshot: what is
+    not proven and required does not become an image.
+
+    :param image_api: Nova's image API, which does the work
+    :param find: the snapshot in progress that makes an image, by image id
+    """
+
+    def __init__(self, image_api: seams.ImageAPI,
+                 find: abc.Callable[[str], taken.Snapshot | None]) -> None:
+        self._image_api = image_api
+        self._find = find
+
+    def update(self, context: object, id_or_uri: str,
+               image_info: dict[str, object], *args: object,
+               **kwargs: object) -> object:
+        """Update an image; upload it, if there is data.
+
+        :param id_or_uri: the image
+        :param image_info: what Nova wants to set on it
+        :raises QuiesceError: a snapshot is required to be consistent, and
+            is not
+        """
+        snapshot = self._find(id_or_uri)
+        if snapshot is not None:
+            snapshot.check()
+            properties = image_info.setdefault('properties', {})
+            assert isinstance(properties, dict)
+            properties.update(snapshot.record.properties())
+        return self._image_api.update(
+            context, id_or_uri, image_info, *args, **kwargs)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._image_api, name)
+
+
+class VolumeRecorder:
+    """Records on the image of one volume-backed snapshot.
+
+    :param image_api: Nova's image API
+    :param volume_api: Nova's volume API
+    :param context: the request's, with the tenant's own authority
+    :param volume_ids: looks up the ids of the instance's volumes
+    :param since: when the request reached this host (UTC)
+    """
+
+    def __init__(self, image_api: seams.ImageAPI, volume_api: seams.VolumeAPI,
+                 context: seams.RequestContext,
+                 volume_ids: abc.Callable[[], set[str]],
+                 since: datetime.datetime) -> None:
+        self._image_api = image_api
+        self._volume_api = volume_api
+        self._context = context
+        self._volume_ids = volume_ids
+        self._since = since - _CLOCK_SKEW
+
+    def record(self, record: consistency.Record, timeout: float) -> bool:
+        """Look for the image, and record on it.
+
+        :param record: what is proven
+        :param timeout: seconds to look for the image
+        :returns: whether it was found
+        """
+        deadline = time.monotonic() + timeout
+        volume_ids = self._volume_ids()
+        while time.monotonic() < deadline:
+            image = self._find_image(volume_ids)
+            if image is not None:
+                self._write(image, record)
+                return True
+            time.sleep(_LOOK_INTERVAL)
+        return False
+
+    def _find_image(self, volume_ids: set[str]) -> dict[str, object] | None:
+        images = self._image_api.get_all(
+            self._context, limit=_LATEST, sort_key='created_at',
+            sort_dir='desc',
+            filters={'owner': self._context.project_id})
+        for image in images[:_LATEST]:
+            if self._is_ours(image, volume_ids):
+                return image
+        return None
+
+    def _is_ours(self, image: dict[str, object],
+                 volume_ids: set[str]) -> bool:
+        if _created(image) < self._since:
+            return False
+        snapshots = [self._volume_api.get_snapshot(self._context, snapshot_id)
+                     for snapshot_id in _snapshot_ids(image)]
+        return bool(snapshots) and all(
+            snapshot['volume_id'] in volume_ids and
+            _created(snapshot) >= self._since for snapshot in snapshots)
+
+    def _write(self, image: dict[str, object],
+               record: consistency.Record) -> None:
+        states = {
+            str(self._volume_api.get_snapshot(self._context,
+                                              snapshot_id)['status'])
+            for snapshot_id in _snapshot_ids(image)}
+        if record.level is consistency.Level.FILESYSTEM and (
+                states != {'available'}):
+            record = consistency.crash(
+                'a volume snapshot was %s when the guest was thawed'
+                % ' and '.join(sorted(states)))
+        self._image_api.update(
+            self._context, str(image['id']),
+            {'properties': record.properties()}, purge_props=False)
+
+
+def record_later(recorder: VolumeRecorder, record: consistency.Record,
+                 timeout: float, instance_uuid: str) -> threading.Thread:
+    """Record on a volume-backed snapshot's image without making anyone wait.
+
+    :param recorder: knows which image
+    :param record: what is proven
+    :param timeout: seconds to look for the image; 0 records nothing
+    :param instance_uuid: for the log
+    :returns: the thread that does it
+    """
+    def run() -> None:
+        try:
+            found = recorder.record(record, timeout)
+        except Exception:
+            LOG.exception('The consistency level %(level)s of a '
+                          'volume-backed snapshot of instance %(uuid)s was '
+                          'not recorded',
+                          {'level': record.level.value,
+                           'uuid': instance_uuid})
+            return
+        LOG.info('Volume-backed snapshot of instance %(uuid)s: consistency '
+                 'level %(level)s (%(reason)s), %(where)s',
+                 {'uuid': instance_uuid, 'level': record.level.value,
+                  'reason': record.reason,
+                  'where': 'recorded on its image' if found
+                  else 'its image was not found within %g s' % timeout})
+
+    thread = threading.Thread(target=run, daemon=True,
+                              name='record-%s' % instance_uuid)
+    thread.start()
+    return thread
+
+
+def _snapshot_ids(image: dict[str, object]) -> list[str]:
+    properties = image.get('properties')
+    mapping = (properties.get('block_device_mapping')
+               if isinstance(properties, dict) else None)
+    if isinstance(mapping, str):
+        try:
+            mapping = json.loads(mapping)
+        except ValueError:
+            return []
+    if not isinstance(mapping, list):
+        return []
+    return [str(entry['snapshot_id']) for entry in mapping
+            if isinstance(entry, dict) and entry.get('snapshot_id')]
+
+
+def _created(thing: dict[str, object]) -> datetime.datetime:
+    created = thing['created_at']
+    if not isinstance(created, datetime.datetime):
+        created = timeutils.parse_isotime(str(created))
+    # Cinder's times carry no zone, and are in UTC.
+    return (created if created.tzinfo
+            else created.replace(tzinfo=datetime.UTC))

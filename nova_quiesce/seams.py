@@ -1,0 +1,102 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Everything that this package touches of Nova, in one place.
+
+Nova promises nothing to out-of-tree drivers. These are the methods that are
+overridden or called, with the signatures that are relied on; a test compares
+them with the Nova that is installed.
+"""
+
+from collections import abc
+import typing
+
+
+class RequestContext(typing.Protocol):
+    """``nova.context.RequestContext``."""
+
+    request_id: str
+    project_id: str
+
+
+class Instance(typing.Protocol):
+    """``nova.objects.Instance``."""
+
+    uuid: str
+    name: str
+    vm_state: str
+    system_metadata: dict[str, str]
+
+    def save(self) -> None:
+        """Write changes to the database."""
+
+
+class ImageAPI(typing.Protocol):
+    """``nova.image.glance.API``."""
+
+    def get_all(self, context: object,
+                **kwargs: object) -> list[dict[str, object]]:
+        """List images."""
+
+    def update(self, context: object, id_or_uri: str,
+               image_info: dict[str, object], *args: object,
+               **kwargs: object) -> object:
+        """Update an image, and upload its data if there is any."""
+
+
+class VolumeAPI(typing.Protocol):
+    """``nova.volume.cinder.API``."""
+
+    def get_snapshot(self, context: object,
+                     snapshot_id: str) -> dict[str, object]:
+        """Show a volume snapshot."""
+
+
+class LibvirtDriver:
+    """``nova.virt.libvirt.driver.LibvirtDriver``, as the mixin sees it."""
+
+    _host: typing.Any
+    _image_api: typing.Any
+    _volume_api: typing.Any
+
+    def __init__(self, virtapi: object, read_only: bool = False) -> None:
+        """Start the driver."""
+
+    def cleanup_host(self, host: str) -> None:
+        """Stop the driver."""
+
+    def spawn(self, context: RequestContext, instance: Instance,
+              image_meta: object, *args: object, **kwargs: object) -> None:
+        """Build an instance."""
+
+    def snapshot(self, context: RequestContext, instance: Instance,
+                 image_id: str,
+                 update_task_state: abc.Callable[..., None]) -> None:
+        """Snapshot an image-backed instance."""
+
+    def _suspend_guest_for_snapshot(
+            self, context: RequestContext, live_snapshot: bool,
+            current_power_state: int, instance: Instance) -> None:
+        """Called by snapshot() as soon as the path is chosen."""
+
+    def _live_snapshot(self, context: RequestContext, instance: Instance,
+                       guest: typing.Any, *args: object,
+                       **kwargs: object) -> None:
+        """Called by snapshot() to copy the disk of a running instance."""
+
+    def quiesce(self, context: RequestContext, instance: Instance,
+                image_meta: object) -> None:
+        """Freeze a guest."""
+
+    def unquiesce(self, context: RequestContext, instance: Instance,
+                  image_meta: object) -> None:
+        """Thaw a guest."""

@@ -1,0 +1,112 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""One image-backed snapshot in progress: from the policy to the record.
+
+Nova's driver takes the snapshot; what happens here is called from the seams
+in it, in the order of the methods below.
+"""
+
+from collections import abc
+
+from oslo_log import log as logging
+
+from nova_quiesce import agent as guest_agent
+from nova_quiesce import consistency
+from nova_quiesce import exception
+from nova_quiesce import policy as quiesce_policy
+from nova_quiesce import window as freeze_window
+
+LOG = logging.getLogger(__name__)
+
+_ENOUGH = (consistency.Level.FILESYSTEM, consistency.Level.OFFLINE)
+
+
+class Snapshot:
+    """What is decided, tried and proven for one snapshot.
+
+    :param policy: what the instance asks for
+    :param agent: the guest's agent
+    :param new_window: makes a freeze window of this guest
+    """
+
+    def __init__(
+            self, policy: quiesce_policy.Policy, agent: guest_agent.Agent,
+            new_window: abc.Callable[[], freeze_window.Window]) -> None:
+        self._policy = policy
+        self._agent = agent
+        self._new_window = new_window
+        self._usable = False
+        self.record = consistency.crash(
+            'this storage back end is snapshotted without a freeze')
+
+    def find_offline(self) -> None:
+        """Note that the instance is shut off."""
+        self.record = consistency.offline()
+
+    def find_unfreezable(self, reason: str) -> None:
+        """Note that this snapshot cannot have a freeze window.
+
+        :param reason: why
+        :raises QuiesceError: quiesce is required
+        """
+        self.record = consistency.crash(reason)
+        self.check()
+
+    def prepare(self) -> None:
+        """Ask the agent whether it could freeze, before any data is copied.
+
+        :raises QuiesceError: quiesce is required, and cannot be had
+        """
+        if self._policy is quiesce_policy.Policy.SKIP:
+            self.find_unfreezable(str(exception.NotRequested()))
+            return
+        try:
+            self._agent.preflight()
+        except exception.NotFrozen as error:
+            self.find_unfreezable(str(error))
+        else:
+            self._usable = True
+
+    def cut(self, make: abc.Callable[[], None]) -> None:
+        """Make the cut, inside a freeze where one can be had.
+
+        The cut is made in any case and exactly once, because it also ends
+        the work that leads up to it. Whether its result may be used,
+        :meth:`check` tells.
+
+        :param make: makes the cut
+        """
+        if not self._usable:
+            make()
+            return
+        window = self._new_window()
+        try:
+            with freeze_window.frozen(window) as proof:
+                make()
+        except exception.QuiesceError as error:
+            LOG.warning('The guest was not frozen for its snapshot: %s',
+                        error)
+            self.record = consistency.crash(str(error))
+            make()
+        else:
+            assert proof.evidence is not None
+            self.record = consistency.judge(proof.evidence)
+
+    def check(self) -> None:
+        """Refuse a snapshot that is not what its image requires.
+
+        :raises QuiesceError: quiesce is required, and not proven
+        """
+        required = self._policy is quiesce_policy.Policy.REQUIRE
+        if required and self.record.level not in _ENOUGH:
+            raise exception.QuiesceError(self.record.reason)

@@ -1,0 +1,152 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""The freeze window: from sending the freeze to the thaw's answer.
+
+Every way out of a window leads through a thaw, also out of one that never
+opened properly: a freeze that failed or timed out may still have reached the
+guest, or reach it later.
+"""
+
+from collections import abc
+import contextlib
+import datetime
+import threading
+import time
+
+from oslo_log import log as logging
+
+from nova_quiesce import agent as guest_agent
+from nova_quiesce import consistency
+from nova_quiesce import exception
+
+LOG = logging.getLogger(__name__)
+
+
+class Window:
+    """One freeze of one guest.
+
+    :param agent: the guest's agent
+    :param name: what to call the guest in the log
+    :param thaw_timeout: seconds to wait for a confirmed thaw before it is
+        left to the background
+    :param retry_interval: seconds between two tries to thaw
+    """
+
+    def __init__(self, agent: guest_agent.Agent, name: str,
+                 thaw_timeout: float, retry_interval: float) -> None:
+        self._agent = agent
+        self._name = name
+        self._thaw_timeout = thaw_timeout
+        self._retry_interval = retry_interval
+        self._started = 0.0
+        self._frozen_at: datetime.datetime | None = None
+        self._frozen = 0
+
+    def open(self) -> None:
+        """Freeze the guest.
+
+        :raises NotFrozen: the freeze did not reach the guest
+        :raises MaybeFrozen: it may have; the guest was thawed, or is being
+            thawed in the background
+        """
+        self._started = time.monotonic()
+        try:
+            self._frozen = self._agent.freeze()
+        except exception.NotFrozen:
+            raise
+        except BaseException:
+            # Whatever it was, the freeze may have been sent.
+            self._thaw()
+            raise
+        self._frozen_at = datetime.datetime.now(datetime.UTC)
+        LOG.info('Guest %(name)s: froze %(count)d filesystems',
+                 {'name': self._name, 'count': self._frozen})
+
+    def close(self, lapse: str | None = None) -> consistency.Evidence:
+        """Thaw the guest.
+
+        :param lapse: why the cut was not complete by now, where that is so
+        :returns: what the window proves
+        """
+        assert self._frozen_at is not None, 'the window was never open'
+        thawed = self._thaw()
+        evidence = consistency.Evidence(
+            frozen_at=self._frozen_at,
+            seconds=time.monotonic() - self._started,
+            frozen=self._frozen, thawed=thawed, lapse=lapse)
+        LOG.info('Guest %(name)s: thawed %(count)s filesystems, the freeze '
+                 'window took %(ms)d ms',
+                 {'name': self._name, 'count': thawed,
+                  'ms': evidence.seconds * 1000})
+        return evidence
+
+    def _thaw(self) -> int | None:
+        deadline = time.monotonic() + self._thaw_timeout
+        level = logging.WARNING
+        while True:
+            try:
+                return self._agent.thaw()
+            except exception.GuestGone:
+                return None
+            except Exception as error:
+                # Said once; the rest is the same again.
+                LOG.log(level, 'Guest %(name)s may still be frozen, thawing '
+                        'it again: %(error)s',
+                        {'name': self._name, 'error': error})
+                level = logging.DEBUG
+            if time.monotonic() >= deadline:
+                break
+            time.sleep(self._retry_interval)
+        threading.Thread(target=self._keep_thawing, daemon=True,
+                         name='thaw-%s' % self._name).start()
+        return None
+
+    def _keep_thawing(self) -> None:
+        LOG.error('Guest %s did not confirm its thaw; nova-compute goes on '
+                  'thawing it', self._name)
+        while True:
+            time.sleep(self._retry_interval)
+            try:
+                self._agent.thaw()
+            except exception.GuestGone:
+                LOG.info('Guest %s is gone, nothing is left to thaw',
+                         self._name)
+                return
+            except Exception as error:
+                LOG.debug('Guest %(name)s is not thawed yet: %(error)s',
+                          {'name': self._name, 'error': error})
+            else:
+                LOG.info('Guest %s is thawed at last', self._name)
+                return
+
+
+class Proof:
+    """Filled in when the window that yielded it closes."""
+
+    evidence: consistency.Evidence | None = None
+
+
+@contextlib.contextmanager
+def frozen(window: Window) -> abc.Iterator[Proof]:
+    """Keep a guest frozen for the length of a ``with`` block.
+
+    :param window: a window that was not opened yet
+    :returns: what the window proved, once the block was left
+    :raises QuiesceError: the guest was not frozen; the block did not run
+    """
+    proof = Proof()
+    window.open()
+    try:
+        yield proof
+    finally:
+        proof.evidence = window.close()

@@ -1,0 +1,120 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Windows that span two calls: whose they are, and how they end."""
+
+import threading
+import unittest
+
+from nova_quiesce import consistency
+from nova_quiesce.cuts import cinder
+from nova_quiesce import exception
+from nova_quiesce import fixture
+from tests.unit import test_window
+
+LONG = 60
+
+
+class HeldWindowsTest(unittest.TestCase):
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.domain = fixture.FakeDomain()
+        self.closed: list[consistency.Evidence] = []
+        self.ended = threading.Event()
+        self.held = cinder.HeldWindows(LONG)
+        self.addCleanup(self._assert_thawed)
+
+    def _assert_thawed(self) -> None:
+        self.held.close_all('the test ended')
+        self.assertFalse(self.domain.frozen)
+
+    def _on_close(self, evidence: consistency.Evidence) -> None:
+        self.closed.append(evidence)
+        self.ended.set()
+
+    def _open(self, owner: str = 'req-1',
+              held: cinder.HeldWindows | None = None) -> None:
+        (held or self.held).open(
+            'uuid', owner, test_window.new_window(self.domain),
+            self._on_close)
+
+    def test_frozen_from_open_to_close(self) -> None:
+        self._open()
+        self.assertTrue(self.domain.frozen)
+        self.assertTrue(self.held.close('uuid', 'req-1'))
+        self.assertFalse(self.domain.frozen)
+        self.assertEqual(['fsFreeze', 'fsThaw'], self.domain.calls)
+        self.assertIs(consistency.Level.FILESYSTEM,
+                      consistency.judge(self.closed[0]).level)
+
+    def test_closed_once(self) -> None:
+        self._open()
+        self.held.close('uuid', 'req-1')
+        self.assertFalse(self.held.close('uuid', 'req-1'))
+        self.assertEqual(1, self.domain.calls.count('fsThaw'))
+
+    def test_no_other_request_closes_it(self) -> None:
+        self._open()
+        self.assertFalse(self.held.close('uuid', 'req-2'))
+        self.assertTrue(self.domain.frozen)
+
+    def test_second_request_is_refused_and_both_are_in_doubt(self) -> None:
+        self._open()
+        with self.assertRaisesRegex(exception.WindowBusy, 'req-1'):
+            self._open('req-2')
+        self.assertTrue(self.domain.frozen)
+        self.held.close('uuid', 'req-1')
+        record = consistency.judge(self.closed[0])
+        self.assertIs(consistency.Level.CRASH, record.level)
+        self.assertIn('another snapshot', record.reason)
+
+    def test_deadline(self) -> None:
+        held = cinder.HeldWindows(0.05)
+        self._open(held=held)
+        self.assertTrue(self.ended.wait(test_window.SOON))
+        self.assertFalse(self.domain.frozen)
+        self.assertFalse(held.close('uuid', 'req-1'))
+        record = consistency.judge(self.closed[0])
+        self.assertIs(consistency.Level.CRASH, record.level)
+        self.assertIn('deadline', record.reason)
+
+    def test_failed_freeze_holds_nothing(self) -> None:
+        self.domain.freeze_answer = 0
+        with self.assertRaises(exception.NothingFrozen):
+            self._open()
+        self.assertFalse(self.domain.frozen)
+        self.assertFalse(self.held.close('uuid', 'req-1'))
+        self.assertEqual([], self.closed)
+        self.domain.freeze_answer = None
+        self._open('req-2')
+
+    def test_caller_that_gives_up_while_freezing(self) -> None:
+        freeze = self.domain.fsFreeze
+
+        def slow_freeze() -> int:
+            # The caller's remote call timed out, so it casts the thaw.
+            self.assertFalse(self.held.close('uuid', 'req-1'))
+            return freeze()
+
+        self.domain.fsFreeze = slow_freeze  # type: ignore[method-assign]
+        with self.assertRaisesRegex(exception.MaybeFrozen, 'gave up'):
+            self._open()
+        self.assertFalse(self.domain.frozen)
+        self.assertIs(consistency.Level.CRASH,
+                      consistency.judge(self.closed[0]).level)
+
+    def test_stopping_service_thaws(self) -> None:
+        self._open()
+        self.held.close_all('nova-compute was stopped')
+        self.assertFalse(self.domain.frozen)
+        self.assertEqual('nova-compute was stopped', self.closed[0].lapse)

@@ -1,0 +1,190 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""The agent, against each answer that a real one was seen to give."""
+
+import unittest
+
+import libvirt
+
+from nova_quiesce import agent
+from nova_quiesce import exception
+from nova_quiesce import fixture
+
+TIMEOUTS = agent.Timeouts(ask=5, freeze=30, thaw=10)
+
+
+class AgentTestCase(unittest.TestCase):
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.domain = fixture.FakeDomain()
+        self.agent = agent.Agent(lambda: self.domain, TIMEOUTS)
+
+    def tearDown(self) -> None:
+        # Whatever happened, no other user of the domain is limited by it.
+        self.assertEqual(libvirt.VIR_DOMAIN_AGENT_RESPONSE_TIMEOUT_BLOCK,
+                         self.domain.timeout)
+        super().tearDown()
+
+    def _fail(self, call: str, code: int, text: str) -> None:
+        self.domain.errors[call] = [fixture.libvirt_error(code, text)]
+
+
+class PreflightTest(AgentTestCase):
+
+    def test_healthy(self) -> None:
+        self.assertEqual(2, self.agent.preflight())
+        self.assertEqual(['fsInfo'], self.domain.calls)
+
+    def test_not_configured(self) -> None:
+        self.domain.configured = False
+        with self.assertRaisesRegex(exception.AgentNotConfigured,
+                                    'hw_qemu_guest_agent=yes'):
+            self.agent.preflight()
+
+    def test_not_connected(self) -> None:
+        self.domain.connected = False
+        with self.assertRaisesRegex(exception.AgentNotConnected,
+                                    'install and start qemu-guest-agent'):
+            self.agent.preflight()
+
+    def test_hanging(self) -> None:
+        self.domain.hanging = True
+        with self.assertRaisesRegex(exception.AgentUnresponsive, '5 s'):
+            self.agent.preflight()
+
+    def test_paused(self) -> None:
+        self.domain.running = False
+        with self.assertRaises(exception.GuestNotRunning):
+            self.agent.preflight()
+
+    def test_gone(self) -> None:
+        self.domain.defined = False
+        with self.assertRaises(exception.GuestGone):
+            self.agent.preflight()
+
+    def test_frozen_by_somebody_else(self) -> None:
+        self.domain.frozen = True
+        with self.assertRaises(exception.AlreadyFrozen):
+            self.agent.preflight()
+        self.assertTrue(self.domain.frozen)
+
+    def test_listing_forbidden_is_alive(self) -> None:
+        self._fail('fsInfo', libvirt.VIR_ERR_INTERNAL_ERROR,
+                   'Command guest-get-fsinfo has been disabled')
+        self.assertIsNone(self.agent.preflight())
+
+    def test_more_filesystems_than_any_guest_has(self) -> None:
+        self.domain.filesystems = agent.MAX_FILESYSTEMS + 1
+        self.assertIsNone(self.agent.preflight())
+
+
+class FreezeTest(AgentTestCase):
+
+    def test_healthy(self) -> None:
+        self.assertEqual(2, self.agent.freeze())
+        self.assertTrue(self.domain.frozen)
+
+    def test_never_sent(self) -> None:
+        for fault, expected in (
+                ('configured', exception.AgentNotConfigured),
+                ('connected', exception.AgentNotConnected),
+                ('running', exception.GuestNotRunning),
+                ('defined', exception.GuestGone)):
+            setattr(self.domain, fault, False)
+            with self.assertRaises(expected):
+                self.agent.freeze()
+            setattr(self.domain, fault, True)
+            self.assertTrue(issubclass(expected, exception.NotFrozen))
+
+    def test_timeout_may_have_frozen(self) -> None:
+        self.domain.hanging = True
+        with self.assertRaisesRegex(exception.FreezeTimedOut, '30 s'):
+            self.agent.freeze()
+
+    def test_hook_failure_may_have_frozen(self) -> None:
+        self._fail('fsFreeze', libvirt.VIR_ERR_INTERNAL_ERROR,
+                   'fsfreeze hook has failed with status 1')
+        with self.assertRaisesRegex(exception.FreezeFailed, 'status 1'):
+            self.agent.freeze()
+
+    def test_unknown_text_of_a_known_code_may_have_frozen(self) -> None:
+        self._fail('fsFreeze', libvirt.VIR_ERR_AGENT_UNRESPONSIVE,
+                   'something that libvirt never said before')
+        with self.assertRaises(exception.MaybeFrozen):
+            self.agent.freeze()
+
+    def test_nothing_frozen(self) -> None:
+        self.domain.filesystems = 0
+        with self.assertRaises(exception.NothingFrozen):
+            self.agent.freeze()
+
+    def test_malformed_count(self) -> None:
+        for answer in (-1, None, '2', True, 2.0, [2], 10**9):
+            self.domain.freeze_answer = (
+                answer if answer is not None else [])
+            with self.assertRaises(exception.MaybeFrozen):
+                self.agent.freeze()
+            self.domain.frozen = False
+
+    def test_hostile_text_is_one_short_line(self) -> None:
+        self._fail('fsFreeze', libvirt.VIR_ERR_INTERNAL_ERROR,
+                   'a\nERROR forged line\x1b[31m' + 'x' * 100000)
+        with self.assertRaises(exception.FreezeFailed) as caught:
+            self.agent.freeze()
+        text = str(caught.exception)
+        self.assertLess(len(text), 300)
+        self.assertTrue(text.isprintable(), text)
+
+
+class ThawTest(AgentTestCase):
+
+    def test_healthy(self) -> None:
+        self.agent.freeze()
+        self.assertEqual(2, self.agent.thaw())
+        self.assertFalse(self.domain.frozen)
+
+    def test_not_frozen(self) -> None:
+        self.assertEqual(0, self.agent.thaw())
+
+    def test_unanswered_is_not_confirmed(self) -> None:
+        self.domain.hanging = True
+        with self.assertRaises(exception.ThawFailed):
+            self.agent.thaw()
+
+    def test_malformed_count_is_not_confirmed(self) -> None:
+        self.domain.thaw_answer = 'two'
+        with self.assertRaises(exception.ThawFailed):
+            self.agent.thaw()
+
+    def test_gone(self) -> None:
+        self.domain.defined = False
+        with self.assertRaises(exception.GuestGone):
+            self.agent.thaw()
+
+    def test_paused_is_not_gone(self) -> None:
+        self.domain.running = False
+        with self.assertRaises(exception.ThawFailed):
+            self.agent.thaw()
+
+    def test_domain_is_looked_up_again_after_a_failure(self) -> None:
+        broken = fixture.FakeDomain()
+        broken.errors['fsThaw'] = [fixture.libvirt_error(
+            libvirt.VIR_ERR_SYSTEM_ERROR, 'client socket is closed')]
+        handles = [broken, self.domain]
+        self.domain.frozen = True
+        lost = agent.Agent(lambda: handles.pop(0), TIMEOUTS)
+        with self.assertRaises(exception.ThawFailed):
+            lost.thaw()
+        self.assertEqual(2, lost.thaw())
+        self.assertFalse(self.domain.frozen)

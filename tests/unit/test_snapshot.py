@@ -1,0 +1,156 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""One image-backed snapshot, from policy to record, under each fault."""
+
+import unittest
+
+import libvirt
+
+from nova_quiesce import agent
+from nova_quiesce import consistency
+from nova_quiesce import exception
+from nova_quiesce import fixture
+from nova_quiesce import policy
+from nova_quiesce import snapshot
+from tests.unit import test_window
+
+HOOK_FAILED = fixture.libvirt_error(
+    libvirt.VIR_ERR_INTERNAL_ERROR, 'fsfreeze hook has failed with status 1')
+
+
+class SnapshotTestCase(unittest.TestCase):
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.domain = fixture.FakeDomain()
+        self.frozen_at_cut: list[bool] = []
+        self.addCleanup(test_window.wait_until_thawed, self.domain)
+
+    def _snapshot(self, wanted: policy.Policy) -> snapshot.Snapshot:
+        return snapshot.Snapshot(
+            wanted,
+            agent.Agent(lambda: self.domain, agent.Timeouts(1, 1, 1)),
+            lambda: test_window.new_window(self.domain))
+
+    def _make(self) -> None:
+        self.frozen_at_cut.append(self.domain.frozen)
+
+    def _take(self, wanted: policy.Policy) -> consistency.Record:
+        taking = self._snapshot(wanted)
+        taking.prepare()
+        taking.cut(self._make)
+        taking.check()
+        return taking.record
+
+
+class RequireTest(SnapshotTestCase):
+
+    def test_healthy(self) -> None:
+        record = self._take(policy.Policy.REQUIRE)
+        self.assertIs(consistency.Level.FILESYSTEM, record.level)
+        self.assertEqual([True], self.frozen_at_cut)
+        self.assertEqual(['fsInfo', 'fsFreeze', 'fsThaw'],
+                         self.domain.calls)
+
+    def test_dead_agent_fails_before_the_copy(self) -> None:
+        self.domain.connected = False
+        taking = self._snapshot(policy.Policy.REQUIRE)
+        with self.assertRaisesRegex(exception.QuiesceError,
+                                    'not connected'):
+            taking.prepare()
+        self.assertIs(consistency.Level.CRASH, taking.record.level)
+
+    def test_failed_freeze_makes_the_cut_and_fails(self) -> None:
+        # The cut ends the mirror, which must not be left running.
+        self.domain.errors['fsFreeze'] = [HOOK_FAILED]
+        with self.assertRaisesRegex(exception.QuiesceError, 'status 1'):
+            self._take(policy.Policy.REQUIRE)
+        self.assertEqual([False], self.frozen_at_cut)
+
+    def test_lost_freeze_fails(self) -> None:
+        self.domain.thaw_answer = 1
+        with self.assertRaisesRegex(exception.QuiesceError, 'only 1'):
+            self._take(policy.Policy.REQUIRE)
+
+    def test_shut_off_is_good_enough(self) -> None:
+        taking = self._snapshot(policy.Policy.REQUIRE)
+        taking.find_offline()
+        taking.check()
+        self.assertIs(consistency.Level.OFFLINE, taking.record.level)
+
+    def test_path_without_a_window_fails(self) -> None:
+        taking = self._snapshot(policy.Policy.REQUIRE)
+        with self.assertRaisesRegex(exception.QuiesceError, 'cold'):
+            taking.find_unfreezable('this is a cold snapshot')
+
+    def test_path_that_was_not_foreseen_fails(self) -> None:
+        with self.assertRaises(exception.QuiesceError):
+            self._snapshot(policy.Policy.REQUIRE).check()
+
+
+class PreferTest(SnapshotTestCase):
+
+    def test_healthy(self) -> None:
+        self.assertIs(consistency.Level.FILESYSTEM,
+                      self._take(policy.Policy.PREFER).level)
+
+    def test_dead_agent_is_labelled(self) -> None:
+        self.domain.connected = False
+        record = self._take(policy.Policy.PREFER)
+        self.assertIs(consistency.Level.CRASH, record.level)
+        self.assertIn('not connected', record.reason)
+        self.assertEqual([False], self.frozen_at_cut)
+
+    def test_failed_freeze_is_labelled(self) -> None:
+        self.domain.errors['fsFreeze'] = [HOOK_FAILED]
+        record = self._take(policy.Policy.PREFER)
+        self.assertIs(consistency.Level.CRASH, record.level)
+        self.assertEqual([False], self.frozen_at_cut)
+
+    def test_timed_out_freeze_is_labelled_and_thawed(self) -> None:
+        taking = self._snapshot(policy.Policy.PREFER)
+        taking.prepare()
+        self.domain.hanging = True
+        taking.cut(self._make)
+        self.assertIs(consistency.Level.CRASH, taking.record.level)
+        self.domain.land()
+        test_window.wait_until_thawed(self.domain)
+
+    def test_zero_frozen_is_labelled(self) -> None:
+        self.domain.filesystems = 0
+        record = self._take(policy.Policy.PREFER)
+        self.assertIs(consistency.Level.CRASH, record.level)
+        self.assertIn('froze no filesystem', record.reason)
+
+    def test_failed_cut_is_not_repeated(self) -> None:
+        taking = self._snapshot(policy.Policy.PREFER)
+        taking.prepare()
+
+        def fail() -> None:
+            self._make()
+            raise RuntimeError('no active block job')
+
+        with self.assertRaisesRegex(RuntimeError, 'no active block job'):
+            taking.cut(fail)
+        self.assertEqual([True], self.frozen_at_cut)
+        self.assertFalse(self.domain.frozen)
+
+
+class SkipTest(SnapshotTestCase):
+
+    def test_guest_is_left_alone(self) -> None:
+        record = self._take(policy.Policy.SKIP)
+        self.assertIs(consistency.Level.CRASH, record.level)
+        self.assertIn('asks for no quiesce', record.reason)
+        self.assertEqual([], self.domain.calls)
+        self.assertEqual([False], self.frozen_at_cut)
