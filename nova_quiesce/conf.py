@@ -134,11 +134,15 @@ def validate(conf: cfg.ConfigOpts) -> None:
     """Read each option once, so that a wrong one is found at start.
 
     :param conf: a configuration that has the options registered
-    :raises ConfigFileValueError: a value cannot be used; the text names the
-        option
+    :raises ValueError: a value cannot be used; the text names the option
     """
     for option in OPTS:
-        getattr(conf.quiesce, option.dest)
+        try:
+            getattr(conf.quiesce, option.dest)
+        except ValueError as error:
+            # oslo.config's own text leaves out the group.
+            raise ValueError('[quiesce] %s: %s' % (option.name, error)
+                             ) from error
 
 
 def list_opts() -> list[tuple[cfg.OptGroup, list[cfg.Opt]]]:

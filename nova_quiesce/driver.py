@@ -47,8 +47,6 @@ from nova_quiesce import window as freeze_window
 LOG = logging.getLogger(__name__)
 CONF = nova_conf.CONF
 
-conf.register_opts(CONF)
-
 if typing.TYPE_CHECKING:
     _Base = seams.LibvirtDriver
 else:
@@ -64,15 +62,18 @@ class QuiesceMixin(_Base):
     """Verified freezes around the snapshots of a libvirt driver."""
 
     def __init__(self, virtapi: object, read_only: bool = False) -> None:
+        conf.register_opts(CONF)
         conf.validate(CONF)
         super().__init__(virtapi, read_only)
         self._snapshots: dict[str, _InProgress] = {}
         self._held = cinder.HeldWindows(CONF.quiesce.max_freeze_time)
+        self._recordings = report.Recordings()
         self._image_api = report.RecordingImageAPI(
             self._image_api, self._snapshot_for_image)
 
     def cleanup_host(self, host: str) -> None:
         """Thaw what is frozen, while the hypervisor is still connected."""
+        self._recordings.stop()
         self._held.close_all('nova-compute was stopped during the snapshot')
         super().cleanup_host(host)
 
@@ -99,12 +100,14 @@ class QuiesceMixin(_Base):
                  instance: seams.Instance, image_id: str,
                  update_task_state: abc.Callable[..., None]) -> None:
         """Snapshot an image-backed instance, and record how it was cut."""
+        agent = self._agent_of(instance)
         snapshot = taken.Snapshot(
-            _policy_of(instance), self._agent_of(instance),
-            functools.partial(self._new_window, instance))
+            _policy_of(instance), agent,
+            functools.partial(self._new_window, instance, agent))
         self._snapshots[instance.uuid] = _InProgress(image_id, snapshot)
         try:
-            with _nova_errors(instance):
+            with _nova_errors(instance), report.tell_tenant(
+                    context, instance.uuid, CONF.host):
                 super().snapshot(
                     context, instance, image_id, update_task_state)
         finally:
@@ -157,6 +160,7 @@ class QuiesceMixin(_Base):
             # Nova's live snapshot asks for a freeze around more than the
             # cut; the window is opened by the mirror's own cut.
             return
+        self._recordings.supersede(instance.uuid)
         since = datetime.datetime.now(datetime.UTC)
         record = functools.partial(
             self._record_on_volumes, context, instance, since)
@@ -174,9 +178,11 @@ class QuiesceMixin(_Base):
             record: abc.Callable[[consistency.Record], None]) -> None:
         if _policy_of(instance) is quiesce_policy.Policy.SKIP:
             raise exception.NotRequested()
-        self._agent_of(instance).preflight()
+        agent = self._agent_of(instance)
+        agent.preflight()
         self._held.open(
-            instance.uuid, context.request_id, self._new_window(instance),
+            instance.uuid, context.request_id,
+            self._new_window(instance, agent),
             lambda evidence: record(consistency.judge(evidence)))
 
     def unquiesce(self, context: seams.RequestContext,
@@ -194,8 +200,8 @@ class QuiesceMixin(_Base):
         recorder = report.VolumeRecorder(
             self._image_api, self._volume_api, context,
             functools.partial(_volume_ids, context, instance), since)
-        report.record_later(recorder, record, CONF.quiesce.record_timeout,
-                            instance.uuid)
+        self._recordings.start(instance.uuid, recorder, record,
+                               CONF.quiesce.record_timeout)
 
     # What both have in common
 
@@ -215,9 +221,10 @@ class QuiesceMixin(_Base):
         domain: guest_agent.Domain = guest._domain
         return domain
 
-    def _new_window(self, instance: seams.Instance) -> freeze_window.Window:
+    def _new_window(self, instance: seams.Instance,
+                    agent: guest_agent.Agent) -> freeze_window.Window:
         return freeze_window.Window(
-            self._agent_of(instance), instance.name,
+            agent, instance.name,
             CONF.quiesce.thaw_timeout, CONF.quiesce.thaw_retry_interval)
 
 

@@ -18,15 +18,19 @@ it cast the thaw, so it has to be looked for.
 """
 
 from collections import abc
+import contextlib
 import datetime
 import json
 import threading
 import time
 
+from nova import exception as nova_exception
+from nova import objects
 from oslo_log import log as logging
 from oslo_utils import timeutils
 
 from nova_quiesce import consistency
+from nova_quiesce import exception
 from nova_quiesce import seams
 from nova_quiesce import snapshot as taken
 
@@ -34,6 +38,8 @@ LOG = logging.getLogger(__name__)
 
 #: How many of a project's latest images are looked through.
 _LATEST = 100
+#: How long an event's name may be in Nova's database, in characters.
+_EVENT_NAME = 255
 #: Seconds between two looks, and by which clocks may differ between hosts.
 _LOOK_INTERVAL = 1.0
 _CLOCK_SKEW = datetime.timedelta(seconds=5)
@@ -97,21 +103,26 @@ class VolumeRecorder:
         self._volume_ids = volume_ids
         self._since = since - _CLOCK_SKEW
 
-    def record(self, record: consistency.Record, timeout: float) -> bool:
+    def record(self, record: consistency.Record, timeout: float,
+               superseded: threading.Event) -> bool:
         """Look for the image, and record on it.
 
         :param record: what is proven
         :param timeout: seconds to look for the image
+        :param superseded: set as soon as another request could be making an
+            image of the same volumes
         :returns: whether it was found
         """
         deadline = time.monotonic() + timeout
         volume_ids = self._volume_ids()
         while time.monotonic() < deadline:
             image = self._find_image(volume_ids)
+            if superseded.is_set():
+                break
             if image is not None:
                 self._write(image, record)
                 return True
-            time.sleep(_LOOK_INTERVAL)
+            superseded.wait(_LOOK_INTERVAL)
         return False
 
     def _find_image(self, volume_ids: set[str]) -> dict[str, object] | None:
@@ -150,37 +161,104 @@ class VolumeRecorder:
             {'properties': record.properties()}, purge_props=False)
 
 
-def record_later(recorder: VolumeRecorder, record: consistency.Record,
-                 timeout: float, instance_uuid: str) -> threading.Thread:
-    """Record on a volume-backed snapshot's image without making anyone wait.
+class Recordings:
+    """Records on volume-backed snapshots without making anyone wait.
 
-    :param recorder: knows which image
-    :param record: what is proven
-    :param timeout: seconds to look for the image; 0 records nothing
-    :param instance_uuid: for the log
-    :returns: the thread that does it
+    At most one of an instance: where a request failed and made no image, the
+    image of the next one must not get its record.
     """
-    def run() -> None:
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._superseded: dict[str, threading.Event] = {}
+
+    def supersede(self, instance_uuid: str) -> None:
+        """Stop looking for the image of an earlier request.
+
+        :param instance_uuid: whose
+        """
+        with self._lock:
+            superseded = self._superseded.pop(instance_uuid, None)
+        if superseded is not None:
+            superseded.set()
+
+    def start(self, instance_uuid: str, recorder: VolumeRecorder,
+              record: consistency.Record, timeout: float) -> None:
+        """Record in the background.
+
+        :param instance_uuid: whose snapshot it is
+        :param recorder: knows which image
+        :param record: what is proven
+        :param timeout: seconds to look for the image; 0 records nothing
+        """
+        self.supersede(instance_uuid)
+        superseded = threading.Event()
+        with self._lock:
+            self._superseded[instance_uuid] = superseded
+        threading.Thread(
+            target=self._run, daemon=True, name='record-%s' % instance_uuid,
+            args=(instance_uuid, recorder, record, timeout,
+                  superseded)).start()
+
+    def stop(self) -> None:
+        """Stop looking for any image."""
+        with self._lock:
+            everything = list(self._superseded.values())
+            self._superseded.clear()
+        for superseded in everything:
+            superseded.set()
+
+    def _run(self, instance_uuid: str, recorder: VolumeRecorder,
+             record: consistency.Record, timeout: float,
+             superseded: threading.Event) -> None:
         try:
-            found = recorder.record(record, timeout)
+            found = recorder.record(record, timeout, superseded)
         except Exception:
             LOG.exception('The consistency level %(level)s of a '
                           'volume-backed snapshot of instance %(uuid)s was '
-                          'not recorded',
-                          {'level': record.level.value,
-                           'uuid': instance_uuid})
+                          'not recorded', {'level': record.level.value,
+                                           'uuid': instance_uuid})
             return
+        finally:
+            with self._lock:
+                if self._superseded.get(instance_uuid) is superseded:
+                    del self._superseded[instance_uuid]
         LOG.info('Volume-backed snapshot of instance %(uuid)s: consistency '
                  'level %(level)s (%(reason)s), %(where)s',
                  {'uuid': instance_uuid, 'level': record.level.value,
                   'reason': record.reason,
                   'where': 'recorded on its image' if found
-                  else 'its image was not found within %g s' % timeout})
+                  else 'no image to record it on was found'})
 
-    thread = threading.Thread(target=run, daemon=True,
-                              name='record-%s' % instance_uuid)
-    thread.start()
-    return thread
+
+@contextlib.contextmanager
+def tell_tenant(context: object, instance_uuid: str,
+                host: str) -> abc.Iterator[None]:
+    """Tell a tenant why an image-backed snapshot failed.
+
+    Nova reports ``compute_snapshot_instance`` as soon as it has handed the
+    snapshot to a thread, and deletes the image when that fails. The details
+    of an event are for administrators, its name is not: so the name says it.
+
+    :param context: the request's, whose action the event becomes part of
+    :param instance_uuid: whose snapshot is taken in the ``with`` block
+    :param host: this compute host
+    """
+    try:
+        yield
+    except exception.QuiesceError as error:
+        name = ('quiesce_failed: %s' % error)[:_EVENT_NAME]
+        events = objects.InstanceActionEvent
+        try:
+            events.event_start(context, instance_uuid, name,
+                               want_result=False, host=host)
+            events.event_finish_with_failure(
+                context, instance_uuid, name, exc_val=error,
+                exc_tb=error.__traceback__, want_result=False)
+        except nova_exception.InstanceActionNotFound:
+            LOG.debug('Instance %s has no action to report a failed snapshot '
+                      'under', instance_uuid)
+        raise
 
 
 def _snapshot_ids(image: dict[str, object]) -> list[str]:

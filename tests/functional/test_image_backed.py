@@ -1,0 +1,182 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""``nova image-create`` of an image-backed server, end to end in Nova."""
+
+import time
+from unittest import mock
+
+import libvirt
+from nova.tests.fixtures import libvirt as fakelibvirt
+
+from nova_quiesce import fixture
+from tests.functional import base
+
+SOON = 20
+PARENT = {'quiesce_consistency': 'filesystem', 'quiesce_reason': 'parent',
+          'quiesce_frozen_at': '2020-01-01T00:00:00.000+00:00',
+          'quiesce_window_ms': '1', 'quiesce_filesystems': '7'}
+
+
+class ImageBackedTest(base.QuiesceTestBase):
+
+    def _assert_failed(self, server: dict[str, str], image_id: str,
+                       reason: str) -> None:
+        self.assertNotIn(image_id, self.glance.images)
+        self.assertIn(reason, self.fault_of(server))
+        self.assertEqual('ACTIVE', self.api.get_server(
+            server['id'])['status'])
+        self.assertFalse(self.guest.frozen)
+
+    def test_required_and_healthy(self) -> None:
+        server = self.boot(base.QUIESCED)
+        record = self.properties_of(self.create_image(server))
+        self.assertEqual('filesystem', record['quiesce_consistency'])
+        self.assertEqual('2', record['quiesce_filesystems'])
+        self.assertEqual(['fsInfo', 'fsFreeze', 'fsThaw'], self.guest.calls)
+        # The first abort is in case an old mirror was left over.
+        self.assertEqual([False, True], self.frozen_at_cut)
+
+    def test_required_and_dead_agent(self) -> None:
+        server = self.boot(base.QUIESCED)
+        self.guest.connected = False
+        image_id = self.create_image(server)
+        self._assert_failed(server, image_id, 'install and start')
+        self.assertEqual([], self.frozen_at_cut)
+
+    def test_required_and_failing_hook(self) -> None:
+        server = self.boot(base.QUIESCED)
+        self.guest.errors['fsFreeze'] = [fixture.libvirt_error(
+            libvirt.VIR_ERR_INTERNAL_ERROR,
+            'fsfreeze hook has failed with status 1')]
+        image_id = self.create_image(server)
+        self._assert_failed(server, image_id, 'status 1')
+        # The mirror was ended and the domain is defined again all the same.
+        self.assertEqual([False, False], self.frozen_at_cut)
+        self.assertEqual(1, self._persistent_domains())
+
+    def _persistent_domains(self) -> int:
+        domains = self.driver._host.get_connection()._vms.values()
+        return sum(1 for domain in domains if domain.isPersistent())
+
+    def test_required_and_paused(self) -> None:
+        server = self.boot(base.QUIESCED)
+        self.api.post_server_action(server['id'], {'pause': None})
+        self._wait_for_state_change(server, 'PAUSED')
+        self.guest.running = False
+        image_id = self.create_image(server)
+        self.assertNotIn(image_id, self.glance.images)
+        self.assertIn('resume it first', self.fault_of(server))
+
+    def test_required_on_a_path_without_a_freeze(self) -> None:
+        self.flags(disable_libvirt_livesnapshot=True, group='workarounds')
+        server = self.boot(base.QUIESCED)
+        image_id = self.create_image(server)
+        self._assert_failed(server, image_id, 'without a freeze')
+        self.assertEqual([], self.guest.calls)
+
+    def test_required_on_a_back_end_without_a_freeze(self) -> None:
+        server = self.boot(base.QUIESCED)
+        disk = mock.Mock()
+        disk.direct_snapshot.return_value = 'rbd://snapshot'
+        with mock.patch('nova.virt.libvirt.imagebackend.Backend.'
+                        'by_libvirt_path', return_value=disk):
+            image_id = self.create_image(server)
+        self._assert_failed(server, image_id, 'without a freeze')
+        disk.cleanup_direct_snapshot.assert_called_once()
+
+    def test_required_and_shut_off(self) -> None:
+        server = self.boot(base.QUIESCED)
+        self._stop_server(server)
+        image_id = self.create_image(server)
+        self.assertEqual(
+            'offline', self.properties_of(image_id)['quiesce_consistency'])
+        self.assertEqual([], self.guest.calls)
+
+    def test_required_and_suspended(self) -> None:
+        server = self.boot(base.QUIESCED)
+        self.api.post_server_action(server['id'], {'suspend': None})
+        self._wait_for_state_change(server, 'SUSPENDED')
+        image_id = self.create_image(server)
+        self.assertNotIn(image_id, self.glance.images)
+        self.assertIn('suspended', self.fault_of(server))
+
+    def test_misspelt_requirement_is_kept(self) -> None:
+        server = self.boot({**base.PREFERRED, 'os_require_quiesce': 'ture'})
+        self.guest.connected = False
+        image_id = self.create_image(server)
+        self._assert_failed(server, image_id, 'not connected')
+
+    def test_preferred_and_dead_agent(self) -> None:
+        server = self.boot(base.PREFERRED)
+        self.guest.connected = False
+        record = self.properties_of(self.create_image(server))
+        self.assertEqual('crash', record['quiesce_consistency'])
+        self.assertIn('not connected', record['quiesce_reason'])
+
+    def test_preferred_and_zero_frozen(self) -> None:
+        server = self.boot(base.PREFERRED)
+        self.guest.filesystems = 0
+        record = self.properties_of(self.create_image(server))
+        self.assertEqual('crash', record['quiesce_consistency'])
+        self.assertIn('no filesystem', record['quiesce_reason'])
+
+    def test_not_asked_for(self) -> None:
+        server = self.boot({})
+        record = self.properties_of(self.create_image(server))
+        self.assertEqual('crash', record['quiesce_consistency'])
+        self.assertEqual([], self.guest.calls)
+
+    def test_failing_cut(self) -> None:
+        server = self.boot(base.QUIESCED)
+        error = self._fake_error(libvirt.VIR_ERR_OPERATION_INVALID)
+
+        def fail() -> None:
+            if self.guest.frozen:
+                raise error
+
+        self.on_abort = fail
+        image_id = self.create_image(server)
+        self.assertNotIn(image_id, self.glance.images)
+        self.assertFalse(self.guest.frozen)
+        self.assertEqual(['fsInfo', 'fsFreeze', 'fsThaw'], self.guest.calls)
+
+    def test_instance_that_vanishes(self) -> None:
+        server = self.boot(base.QUIESCED)
+
+        def vanish() -> None:
+            if self.guest.frozen:
+                self.guest.frozen = False
+                self.guest.defined = False
+                raise self._fake_error(libvirt.VIR_ERR_NO_DOMAIN)
+
+        self.on_abort = vanish
+        # Nova leaves the task state of an instance that disappeared.
+        image_id = self.ask_for_image(server)
+        end = time.monotonic() + SOON
+        while image_id in self.glance.images and time.monotonic() < end:
+            time.sleep(0.1)
+        self.assertNotIn(image_id, self.glance.images)
+
+    def _fake_error(self, code: int) -> Exception:
+        # What Nova's code sees comes from Nova's fake of libvirt.
+        error: Exception = fakelibvirt.make_libvirtError(
+            fakelibvirt.libvirtError, 'planned', error_code=code)
+        return error
+
+    def test_parents_record_is_not_inherited(self) -> None:
+        server = self.boot({**base.PREFERRED, **PARENT})
+        self.guest.connected = False
+        record = self.properties_of(self.create_image(server))
+        self.assertEqual('crash', record['quiesce_consistency'])
+        self.assertEqual(set(PARENT), set(record))
+        self.assertFalse(set(PARENT.values()) & set(record.values()))

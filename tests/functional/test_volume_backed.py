@@ -1,0 +1,101 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""``nova image-create`` of a volume-backed server, end to end in Nova."""
+
+import time
+
+from nova.tests.functional.api import client
+
+from tests.functional import base
+
+SOON = 20
+
+
+class VolumeBackedTest(base.QuiesceTestBase):
+
+    def _record_of(self, image_id: str) -> dict[str, str]:
+        """The record, which is written a moment after the request."""
+        end = time.monotonic() + SOON
+        while time.monotonic() < end:
+            record = self.properties_of(image_id)
+            if record:
+                return record
+            time.sleep(0.1)
+        self.fail('no record appeared on the image')
+
+    def test_required_and_healthy(self) -> None:
+        server = self.boot_from_volume(base.QUIESCED)
+        frozen: list[bool] = []
+        self.cinder.on_snapshot = lambda: frozen.append(self.guest.frozen)
+        record = self._record_of(self.create_image(server))
+        self.assertEqual([True], frozen)
+        self.assertEqual('filesystem', record['quiesce_consistency'])
+        self.assertEqual(['fsInfo', 'fsFreeze', 'fsThaw'], self.guest.calls)
+        self.assertFalse(self.guest.frozen)
+
+    def test_required_and_dead_agent(self) -> None:
+        server = self.boot_from_volume(base.QUIESCED)
+        self.guest.connected = False
+        images = set(self.glance.images)
+        error = self.assertRaises(client.OpenStackApiException,
+                                  self.create_image, server)
+        self.assertEqual(409, error.response.status_code)
+        self.assertIn('install and start', error.response.text)
+        self.assertEqual(images, set(self.glance.images))
+        self.assertEqual({}, self.cinder.volume_snapshots)
+
+    def test_required_and_zero_frozen(self) -> None:
+        server = self.boot_from_volume(base.QUIESCED)
+        self.guest.filesystems = 0
+        error = self.assertRaises(client.OpenStackApiException,
+                                  self.create_image, server)
+        self.assertEqual(409, error.response.status_code)
+        self.assertIn('no filesystem', error.response.text)
+        self.assertFalse(self.guest.frozen)
+
+    def test_preferred_and_dead_agent(self) -> None:
+        server = self.boot_from_volume(base.PREFERRED)
+        self.guest.connected = False
+        record = self._record_of(self.create_image(server))
+        self.assertEqual('crash', record['quiesce_consistency'])
+        self.assertIn('not connected', record['quiesce_reason'])
+
+    def test_not_asked_for(self) -> None:
+        server = self.boot_from_volume({})
+        record = self._record_of(self.create_image(server))
+        self.assertEqual('crash', record['quiesce_consistency'])
+        self.assertEqual([], self.guest.calls)
+
+    def test_failing_cinder(self) -> None:
+        server = self.boot_from_volume(base.QUIESCED)
+
+        def fail() -> None:
+            raise RuntimeError('Cinder is down')
+
+        self.cinder.on_snapshot = fail
+        self.assertRaises(client.OpenStackApiException,
+                          self.create_image, server)
+        end = time.monotonic() + SOON
+        while self.guest.frozen and time.monotonic() < end:
+            time.sleep(0.05)
+        self.assertFalse(self.guest.frozen)
+        self.assertEqual(['fsInfo', 'fsFreeze', 'fsThaw'], self.guest.calls)
+
+    def test_stopping_service_thaws(self) -> None:
+        server = self.boot_from_volume(base.QUIESCED)
+        self.cinder.on_snapshot = lambda: self.driver.cleanup_host('host')
+        image_id = self.create_image(server)
+        self.assertFalse(self.guest.frozen)
+        record = self._record_of(image_id)
+        self.assertEqual('crash', record['quiesce_consistency'])
+        self.assertIn('stopped', record['quiesce_reason'])
