@@ -1,0 +1,127 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""What the tests on the lab's real services have in common."""
+
+import pathlib
+import subprocess
+import tempfile
+import time
+import unittest
+import uuid
+
+from quiescelab import guestctl
+from quiescelab import lab as running
+from quiescelab import tenant
+
+SOON = 30
+NO_CALLS = {'freeze': 0, 'thaw': 0}
+ONE_EACH = {'freeze': 1, 'thaw': 1}
+
+
+class Snapshotted:
+    """What came of one ``nova image-create``."""
+
+    def __init__(self, done: subprocess.CompletedProcess[str],
+                 image: tenant.Json | None, sent: dict[str, int]) -> None:
+        self.said = done.stdout + done.stderr
+        self.failed = done.returncode != 0
+        self.image = image
+        self.sent = sent
+
+
+class LabTestCase(unittest.TestCase):
+    """A test that needs the lab, and fails where there is none.
+
+    One server serves all tests of a class: booting one is what costs time.
+    Each test finds its guest thawed, with a healthy agent and a quiet hook,
+    and has to leave it thawed.
+    """
+
+    image = 'quiesce-guest'
+    from_volume = False
+
+    lab: running.Lab
+    user: tenant.Tenant
+    server: tenant.Json
+    guest: guestctl.Guest
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        cls.lab = cls.find_lab()
+        cls.user = tenant.Tenant(cls.lab)
+        cls.server = cls.user.boot('test-%s' % cls.__name__, cls.image,
+                                   cls.from_volume)
+        cls.addClassCleanup(cls.user.delete, cls.server)
+        cls.prepare()
+
+    @staticmethod
+    def find_lab() -> running.Lab:
+        """The lab; it is an error if there is none."""
+        return running.Lab.from_env()
+
+    @classmethod
+    def prepare(cls) -> None:
+        """Wait until the guest is ready for tests."""
+        cls.guest = cls.user.ready(cls.server)
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.addCleanup(self.assert_thawed_and_writing)
+
+    def assert_thawed_and_writing(self) -> None:
+        """The guest is thawed: its agent says so, and it does write."""
+        self.assertFalse(self.guest.frozen())
+        self.assert_writing()
+
+    def assert_writing(self) -> None:
+        """The guest's writer gets lines onto its disk."""
+        before = self.user.lines(self.server)
+        deadline = time.monotonic() + SOON
+        while self.user.lines(self.server) <= before:
+            self.assertLess(time.monotonic(), deadline,
+                            'the guest does not write')
+            time.sleep(0.2)
+
+    def snapshot(self) -> Snapshotted:
+        """Run ``nova image-create --poll``, and see what it leaves."""
+        name = 'test-%s' % uuid.uuid4()
+        log = self.lab.agent_log
+        offset = log.stat().st_size
+        done = self.user.image_create(self.server, name)
+        found = self.user.images_named(name)
+        if found:
+            self.addCleanup(self.user.remove_image, found[0])
+        return Snapshotted(done, found[0] if found else None,
+                           tenant.agent_commands(log, offset))
+
+    def record_of(self, taken: Snapshotted) -> dict[str, str]:
+        """The record of a snapshot that succeeded."""
+        self.assertFalse(taken.failed, taken.said)
+        assert taken.image is not None, taken.said
+        return self.user.record(taken.image['id'])
+
+    def needs_recovery(self, taken: Snapshotted) -> bool:
+        """Whether ext4 was in use, and not frozen, at the cut."""
+        assert taken.image is not None
+        with tempfile.TemporaryDirectory(dir=self.lab.paths.run) as scratch:
+            return self.user.needs_recovery(
+                taken.image['id'], pathlib.Path(scratch))
+
+    def assert_refused(self, taken: Snapshotted, reason: str) -> None:
+        """There is no image, and the tenant can find out why."""
+        self.assertTrue(taken.failed, taken.said)
+        self.assertIsNone(taken.image)
+        told = [event['event'] for event in self.user.events(self.server)
+                if event['result'] == 'Error']
+        self.assertIn(reason, str(told))

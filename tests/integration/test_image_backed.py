@@ -1,0 +1,179 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""``nova image-create`` of image-backed servers, on real parts."""
+
+import os
+import pathlib
+import pwd
+
+from quiescelab import tenant
+
+from tests.integration import base
+
+
+class RequiredTest(base.LabTestCase):
+    """The image sets hw_qemu_guest_agent and os_require_quiesce."""
+
+    def test_healthy(self) -> None:
+        taken = self.snapshot()
+        record = self.record_of(taken)
+        self.assertEqual('filesystem', record['consistency'], record)
+        self.assertEqual('1', record['filesystems'])
+        self.assertGreater(int(record['window_ms']), 0)
+        self.assertEqual(base.ONE_EACH, taken.sent)
+        self.assertFalse(self.needs_recovery(taken))
+        calls = [(call.action, call.status)
+                 for call in self.guest.hook_log()[-2:]]
+        self.assertEqual([('freeze', 0), ('thaw', 0)], calls)
+
+    def test_dead_agent(self) -> None:
+        self.guest.hold_agent(120)
+        try:
+            taken = self.snapshot()
+        finally:
+            self.guest.release_agent()
+        self.assert_refused(taken, 'install and start qemu-guest-agent')
+        self.assertEqual(base.NO_CALLS, taken.sent)
+
+    def test_failing_hook(self) -> None:
+        self.guest.set_hook(freeze_fail=7)
+        self.addCleanup(self.guest.set_hook)
+        taken = self.snapshot()
+        self.assert_refused(taken, 'status 7')
+        self.assertEqual(1, taken.sent['freeze'])
+
+    def test_freeze_that_lands_after_its_time_limit(self) -> None:
+        self.guest.set_hook(freeze_delay=40)
+        self.addCleanup(self.guest.set_hook)
+        taken = self.snapshot()
+        self.assert_refused(taken, 'not frozen within 30 s')
+        self._wait_for_late_freeze()
+        self.assert_writing()
+
+    def _wait_for_late_freeze(self) -> None:
+        # The hook logs the freeze as it ends, and the thaw after that.
+        tenant.wait(
+            lambda: self.guest.agent_alive() and not self.guest.frozen(),
+            60, 'the late freeze to be thawed')
+        actions = [call.action for call in self.guest.hook_log()[-2:]]
+        self.assertEqual(['freeze', 'thaw'], actions)
+
+    def test_paused(self) -> None:
+        self.user.act(self.server, 'pause')
+        tenant.wait(lambda: self._status() == 'PAUSED', 30, 'the pause')
+        try:
+            taken = self.snapshot()
+            self.assertEqual('PAUSED', self._status())
+        finally:
+            self.user.act(self.server, 'unpause')
+            tenant.wait(lambda: self._status() == 'ACTIVE', 30, 'the resume')
+        self.assert_refused(taken, 'resume it first')
+
+    def _status(self) -> str:
+        return str(self.user.show(self.server)['status'])
+
+
+class ShutOffTest(base.LabTestCase):
+
+    def setUp(self) -> None:
+        # Not thawed and writing, but off.
+        self.user.act(self.server, 'os-stop')
+        tenant.wait(lambda: self.user.show(self.server)['status'] ==
+                    'SHUTOFF', 90, 'the shutdown')
+
+    def test_offline(self) -> None:
+        taken = self.snapshot()
+        self.assertEqual('offline', self.record_of(taken)['consistency'])
+        self.assertEqual(base.NO_CALLS, taken.sent)
+        self.assertFalse(self.needs_recovery(taken))
+
+
+class PreferredTest(base.LabTestCase):
+    """The image sets hw_qemu_guest_agent alone."""
+
+    image = 'test-preferred'
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        user = tenant.Tenant(cls.find_lab())
+        user.upload(cls.image, hw_qemu_guest_agent='yes')
+        cls.addClassCleanup(lambda: user.remove_image(
+            user.image_named(cls.image)))
+        super().setUpClass()
+
+    def test_healthy(self) -> None:
+        taken = self.snapshot()
+        self.assertEqual('filesystem', self.record_of(taken)['consistency'])
+        self.assertEqual(base.ONE_EACH, taken.sent)
+        self.assertFalse(self.needs_recovery(taken))
+
+    def test_dead_agent(self) -> None:
+        self.guest.hold_agent(120)
+        try:
+            taken = self.snapshot()
+        finally:
+            self.guest.release_agent()
+        record = self.record_of(taken)
+        self.assertEqual('crash', record['consistency'])
+        self.assertIn('not connected', record['reason'])
+        self.assertTrue(self.needs_recovery(taken))
+
+    def test_failing_hook(self) -> None:
+        self.guest.set_hook(freeze_fail=7)
+        self.addCleanup(self.guest.set_hook)
+        record = self.record_of(self.snapshot())
+        self.assertEqual('crash', record['consistency'])
+        self.assertIn('status 7', record['reason'])
+
+
+class ControlTest(base.LabTestCase):
+    """The image asks for no quiesce, so its guest has no agent channel."""
+
+    image = 'quiesce-control'
+
+    @classmethod
+    def prepare(cls) -> None:
+        cls.user.wait_until_writing(cls.server)
+
+    def assert_thawed_and_writing(self) -> None:
+        self.assert_writing()
+
+    def test_labelled_for_what_it_is(self) -> None:
+        taken = self.snapshot()
+        self.assertEqual('crash', self.record_of(taken)['consistency'])
+        self.assertEqual(base.NO_CALLS, taken.sent)
+        self.assertTrue(self.needs_recovery(taken))
+
+    def test_production_like_users(self) -> None:
+        # Root hides the faults that production has.
+        compute = self.lab.process('nova-compute')
+        assert compute is not None
+        self.assertNotEqual(0, _owner(compute.pid))
+        guests = [int(path.name) for path in pathlib.Path('/proc').iterdir()
+                  if path.name.isdigit() and
+                  self.server['id'].encode() in _cmdline(path)]
+        self.assertEqual(['libvirt-qemu'],
+                         [pwd.getpwuid(_owner(pid)).pw_name
+                          for pid in guests])
+
+
+def _owner(pid: int) -> int:
+    return os.stat('/proc/%d' % pid).st_uid
+
+
+def _cmdline(path: pathlib.Path) -> bytes:
+    try:
+        command = (path / 'cmdline').read_bytes()
+    except OSError:
+        return b''
+    return command if b'qemu-system' in command.split(b'\0')[0] else b''
