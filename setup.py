@@ -20,7 +20,7 @@ from setuptools.command import build
 PTH = 'nova_quiesce.pth'
 
 
-class BuildPth(setuptools.Command):  # type: ignore[misc]
+class BuildPth(setuptools.Command):
     """Put the ``.pth`` file beside the package.
 
     A file of the package itself would land one directory too low, and a data
@@ -54,13 +54,13 @@ class BuildPth(setuptools.Command):  # type: ignore[misc]
         return str(self.build_lib)
 
 
-class Build(build.build):  # type: ignore[misc]
+class Build(build.build):
     """The stock build with the ``.pth`` file."""
 
     sub_commands = [*build.build.sub_commands, ('build_pth', None)]
 
 
-class Distribution(setuptools.Distribution):  # type: ignore[misc]
+class Distribution(setuptools.Distribution):
     """A distribution that knows the commands above.
 
     pbr puts its own commands in the place of those that ``setup()`` was

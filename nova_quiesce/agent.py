@@ -20,10 +20,10 @@ timeout, in size and type by this module.
 from collections import abc
 import contextlib
 import dataclasses
+import logging
 import typing
 
 import libvirt
-from oslo_log import log as logging
 
 from nova_quiesce import exception
 
