@@ -25,8 +25,8 @@ import warnings
 
 import fixtures
 from nova import conf
-from nova.tests.functional.libvirt import base
 from nova.tests import fixtures as nova_fixtures
+from nova.tests.functional.libvirt import base
 from sqlalchemy import exc
 
 from nova_quiesce import conf as quiesce_conf

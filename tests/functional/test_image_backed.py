@@ -89,7 +89,8 @@ class ImageBackedTest(base.QuiesceTestBase):
         disk = mock.Mock()
         disk.direct_snapshot.return_value = 'rbd://snapshot'
         with mock.patch('nova.virt.libvirt.imagebackend.Backend.'
-                        'by_libvirt_path', return_value=disk):
+                        'by_libvirt_path', autospec=True,
+                        return_value=disk):
             image_id = self.create_image(server)
         self._assert_failed(server, image_id, 'without a freeze')
         disk.cleanup_direct_snapshot.assert_called_once()

@@ -31,7 +31,7 @@ class VolumeBackedTest(base.QuiesceTestBase):
             if record:
                 return record
             time.sleep(0.1)
-        self.fail('no record appeared on the image')
+        raise self.failureException('no record appeared on the image')
 
     def test_required_and_healthy(self) -> None:
         server = self.boot_from_volume(base.QUIESCED)

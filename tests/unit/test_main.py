@@ -44,7 +44,8 @@ class ThawTest(unittest.TestCase):
         self.connection.lookupByUUIDString.side_effect = libvirt.libvirtError(
             'no such UUID')
         self.connection.lookupByName.return_value = self.domain
-        opened = mock.patch('libvirt.open', return_value=self.connection)
+        opened = mock.patch('libvirt.open', autospec=True,
+                            return_value=self.connection)
         self.open = opened.start()
         self.addCleanup(opened.stop)
 
@@ -97,7 +98,8 @@ class CheckTest(unittest.TestCase):
         self.assertIn('[quiesce] freeze_timeout', err)
 
     def test_driver_not_found(self) -> None:
-        with mock.patch('importlib.util.find_spec', return_value=None):
+        with mock.patch('importlib.util.find_spec', autospec=True,
+                        return_value=None):
             code, _, err = self._check('')
         self.assertEqual(1, code)
         self.assertIn('reinstall nova-quiesce', err)

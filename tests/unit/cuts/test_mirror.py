@@ -68,4 +68,4 @@ class MirroredGuestTest(unittest.TestCase):
         self.assertIs(self.guest.get_xml_desc, self.wrapped.get_xml_desc)
         device = self.wrapped.get_block_device('vda')
         self.assertIs(self.device.is_job_complete,
-                      getattr(device, 'is_job_complete'))
+                      device.is_job_complete)
