@@ -104,14 +104,14 @@ class VolumeRecorder:
         self._since = since - _CLOCK_SKEW
 
     def record(self, record: consistency.Record, timeout: float,
-               superseded: threading.Event) -> bool:
+               superseded: threading.Event) -> consistency.Record | None:
         """Look for the image, and record on it.
 
         :param record: what is proven
         :param timeout: seconds to look for the image
         :param superseded: set as soon as another request could be making an
             image of the same volumes
-        :returns: whether it was found
+        :returns: what was written; None where no image was found
         """
         deadline = time.monotonic() + timeout
         volume_ids = self._volume_ids()
@@ -120,10 +120,10 @@ class VolumeRecorder:
             if superseded.is_set():
                 break
             if image is not None:
-                self._write(image, record)
-                return True
-            superseded.wait(_LOOK_INTERVAL)
-        return False
+                return self._write(image, record)
+            left = max(0, deadline - time.monotonic())
+            superseded.wait(min(_LOOK_INTERVAL, left))
+        return None
 
     def _find_image(self, volume_ids: set[str]) -> dict[str, object] | None:
         images = self._image_api.get_all(
@@ -146,7 +146,7 @@ class VolumeRecorder:
             _created(snapshot) >= self._since for snapshot in snapshots)
 
     def _write(self, image: dict[str, object],
-               record: consistency.Record) -> None:
+               record: consistency.Record) -> consistency.Record:
         states = {
             str(self._volume_api.get_snapshot(self._context,
                                               snapshot_id)['status'])
@@ -159,6 +159,7 @@ class VolumeRecorder:
         self._image_api.update(
             self._context, str(image['id']),
             {'properties': record.properties()}, purge_props=False)
+        return record
 
 
 class Recordings:
@@ -212,7 +213,7 @@ class Recordings:
              record: consistency.Record, timeout: float,
              superseded: threading.Event) -> None:
         try:
-            found = recorder.record(record, timeout, superseded)
+            written = recorder.record(record, timeout, superseded)
         except Exception:
             LOG.exception('The consistency level %(level)s of a '
                           'volume-backed snapshot of instance %(uuid)s was '
@@ -223,12 +224,15 @@ class Recordings:
             with self._lock:
                 if self._superseded.get(instance_uuid) is superseded:
                     del self._superseded[instance_uuid]
-        LOG.info('Volume-backed snapshot of instance %(uuid)s: consistency '
-                 'level %(level)s (%(reason)s), %(where)s',
-                 {'uuid': instance_uuid, 'level': record.level.value,
-                  'reason': record.reason,
-                  'where': 'recorded on its image' if found
-                  else 'no image to record it on was found'})
+        if written is None:
+            LOG.info('No image of a volume-backed snapshot of instance %s '
+                     'was found to record its consistency level on',
+                     instance_uuid)
+            return
+        LOG.info('Volume-backed snapshot of instance %(uuid)s has '
+                 'consistency level %(level)s: %(reason)s',
+                 {'uuid': instance_uuid, 'level': written.level.value,
+                  'reason': written.reason})
 
 
 @contextlib.contextmanager

@@ -74,10 +74,10 @@ class RequiredTest(base.LabTestCase):
         try:
             taken = self.snapshot()
             self.assertEqual('PAUSED', self._status())
+            self.assert_refused(taken, 'resume it first')
         finally:
             self.user.act(self.server, 'unpause')
             tenant.wait(lambda: self._status() == 'ACTIVE', 30, 'the resume')
-        self.assert_refused(taken, 'resume it first')
 
     def _status(self) -> str:
         return str(self.user.show(self.server)['status'])

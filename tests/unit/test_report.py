@@ -104,13 +104,14 @@ class VolumeRecorderTest(unittest.TestCase):
     def _record(self, *images: dict[str, object],
                 record: consistency.Record = PROVEN) -> str | None:
         self.images.get_all.return_value = list(images)
-        if not self.recorder.record(record, 0.05, self.superseded):
+        written = self.recorder.record(record, 0.05, self.superseded)
+        if written is None:
             self.images.update.assert_not_called()
             return None
-        (_, image_id, info), _ = self.images.update.call_args
-        self.assertEqual('image', image_id)
-        level: str = info['properties']['quiesce_consistency']
-        return level
+        self.images.update.assert_called_once_with(
+            mock.ANY, 'image', {'properties': written.properties()},
+            purge_props=False)
+        return written.level.value
 
     def test_found_by_its_volume_snapshots(self) -> None:
         self.assertEqual('filesystem', self._record(self._image('s1')))
@@ -150,10 +151,10 @@ class RecordingsTest(unittest.TestCase):
         self.recorder.record.side_effect = self._wait_for_end
 
     def _wait_for_end(self, record: object, timeout: float,
-                      superseded: threading.Event) -> bool:
+                      superseded: threading.Event) -> None:
         self.given.append(superseded)
         self.seen.set()
-        return not superseded.wait(test_window.SOON)
+        superseded.wait(test_window.SOON)
 
     def _start(self, instance_uuid: str = 'uuid') -> None:
         self.seen.clear()

@@ -1,0 +1,157 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""A running lab, for those who try things on it: tests and the demo.
+
+``Lab.from_env()`` finds it. Everything here can be used with ``tools`` on the
+Python path, and needs nothing but the standard library.
+"""
+
+from collections.abc import Iterator, Mapping
+import contextlib
+import fcntl
+import os
+import pathlib
+import signal
+
+from quiescelab import access
+from quiescelab import catalogue
+from quiescelab import console
+from quiescelab import daemon
+from quiescelab import errors
+from quiescelab import layout
+from quiescelab import proc
+from quiescelab import rest
+from quiescelab import site
+from quiescelab import system
+
+
+class Lab:
+    """A lab that is up.
+
+    :param lab: its paths, memory and screen.
+    """
+
+    def __init__(self, lab: site.Site):
+        self._site = lab
+        self.paths = lab.paths
+
+    @classmethod
+    def from_env(cls) -> 'Lab':
+        """Find the lab that the environment names, else the default one.
+
+        :raises NotRunning: when it is not up.
+        """
+        paths = layout.Layout.find()
+        found = site.Site.at(paths, console.Console())
+        if not paths.marker.exists() or not found.supervisor.everyone():
+            raise errors.NotRunning(
+                f'there is no lab running in {paths.root}: run "tools/lab '
+                f'up", or set {layout.ROOT_VARIABLE}')
+        return cls(found)
+
+    @property
+    def agent_log(self) -> pathlib.Path:
+        """libvirtd's log of each command sent to a guest agent."""
+        return self.paths.agent_log
+
+    @property
+    def libvirt_uri(self) -> str:
+        """The address of the lab's libvirtd."""
+        return self.paths.libvirt_uri
+
+    @property
+    def clouds(self) -> Mapping[str, access.Credentials]:
+        """How to sign in as the tenant, ``demo``, and as ``admin``."""
+        return {name: access.credentials(self._site, name)
+                for name in access.CLOUDS}
+
+    def client(self, cloud: str = 'demo') -> rest.Client:
+        """:returns: a signed-in client of the lab's APIs.
+
+        :param cloud: ``demo`` or ``admin``.
+        """
+        return rest.Client(self._site, cloud)
+
+    def env(self, cloud: str = 'demo') -> dict[str, str]:
+        """:returns: an environment for OpenStack's clients.
+
+        :param cloud: ``demo`` or ``admin``.
+        """
+        inherited = {name: value for name, value in
+                     system.environment().items()
+                     if not name.startswith('OS_')}
+        return inherited | self.clouds[cloud].environment() | {
+            'PATH': f'{self.paths.venv}/bin:{system.PATH}',
+            'LIBVIRT_DEFAULT_URI': self.libvirt_uri,
+            'CEPH_CONF': str(self.paths.etc('ceph') / 'ceph.conf'),
+            layout.ROOT_VARIABLE: str(self.paths.root),
+        }
+
+    def log(self, name: str) -> pathlib.Path:
+        """:returns: the log of a service."""
+        return self.paths.log(name)
+
+    def services(self) -> list[str]:
+        """:returns: the names of the lab's processes."""
+        return [one.name for one in catalogue.daemons(self._site)]
+
+    def process(self, name: str) -> proc.Process | None:
+        """:returns: the main process of a service, None if it is down."""
+        return self._site.supervisor.find(name)
+
+    def family(self, name: str) -> list[proc.Process]:
+        """:returns: the main process of a service and its children."""
+        return self._site.supervisor.family(name)
+
+    def start(self, name: str) -> None:
+        """Start a service that is down, and wait until it answers.
+
+        :raises LabError: when it does not come up.
+        """
+        if self.process(name) is None:
+            self._site.supervisor.start(self._daemon(name))
+
+    def stop(self, name: str, grace: float | None = None) -> None:
+        """Stop a service as a service manager would: SIGTERM, then SIGKILL.
+
+        :param name: the service.
+        :param grace: the seconds that it and its children get to end before
+            they are killed; None for the lab's usual patience.
+        """
+        usual = self._daemon(name).grace
+        self._site.supervisor.stop(name, usual if grace is None else grace)
+
+    def kill(self, name: str,
+             number: signal.Signals = signal.SIGKILL) -> None:
+        """Send a signal to a service's main process, and to no other."""
+        main = self.process(name)
+        if main is None:
+            raise errors.NotRunning(f'{name} is down')
+        main.signal(number)
+
+    def _daemon(self, name: str) -> daemon.Daemon:
+        return catalogue.find(self._site, name)
+
+
+@contextlib.contextmanager
+def locked(paths: layout.Layout) -> Iterator[None]:
+    """Keep a second ``up`` or ``down`` away for the length of the block."""
+    descriptor = os.open(paths.root, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise errors.LabError(f'another command is at work in {paths.root}'
+                              ) from None
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,132 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Processes as the kernel tells of them, safe against recycled ids."""
+
+from collections.abc import Iterator, Sequence
+import dataclasses
+import os
+import pathlib
+import signal
+import time
+
+PROC = pathlib.Path('/proc')
+POLL_SECONDS = 0.05
+# Places in /proc/PID/stat, counted after the name.
+SESSION, START_TIME = 3, 19
+
+
+@dataclasses.dataclass(frozen=True)
+class Process:
+    """One process for good: its id and the time it started.
+
+    :param pid: the id, which the kernel may give to another one later.
+    :param start: the start time in clock ticks since boot.
+    """
+
+    pid: int
+    start: int
+
+    @classmethod
+    def of(cls, pid: int) -> 'Process | None':
+        """:returns: the process that has this id now, unless dead."""
+        fields = _fields(pid)
+        return cls(pid, int(fields[START_TIME])) if fields else None
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs; a zombie does not."""
+        _reap(self.pid)
+        return Process.of(self.pid) == self
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal, to this process or to none."""
+        if self.alive:
+            try:
+                os.kill(self.pid, number)
+            except ProcessLookupError:
+                return
+
+
+def wait_for_end(family: Sequence[Process], seconds: float) -> bool:
+    """:returns: whether all of them ended within that many seconds."""
+    deadline = time.monotonic() + seconds
+    while any(one.alive for one in family):
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(POLL_SECONDS)
+    return True
+
+
+def everyone() -> Iterator[Process]:
+    """:returns: each process of the machine."""
+    for entry in PROC.iterdir():
+        if entry.name.isdigit() and (one := Process.of(int(entry.name))):
+            yield one
+
+
+def environment(process: Process) -> dict[str, str]:
+    """:returns: the environment that a process was started with."""
+    items = (item.partition('=') for item in _items(process, 'environ'))
+    return {name: value for name, _, value in items}
+
+
+def arguments(process: Process) -> list[str]:
+    """:returns: the command line of a process."""
+    return _items(process, 'cmdline')
+
+
+def sees_bind_of(process: Process, directory: pathlib.Path) -> bool:
+    """:returns: whether parts of a directory are bound into its mounts."""
+    lines = _read(process, 'mountinfo').splitlines()
+    return any(line.split()[3].startswith(f'{directory}/') for line in lines)
+
+
+def in_session_of(process: Process, leader: Process) -> bool:
+    """:returns: whether a process is in the session that another began."""
+    if Process.of(leader.pid) not in (leader, None):
+        # The leader is gone, and so is its session: the id was given again.
+        return False
+    fields = _fields(process.pid)
+    return (fields is not None and int(fields[SESSION]) == leader.pid
+            and process.start >= leader.start)
+
+
+def _items(process: Process, name: str) -> list[str]:
+    return [item for item in _read(process, name).split('\0') if item]
+
+
+def _read(process: Process, name: str) -> str:
+    try:
+        path = PROC / str(process.pid) / name
+        return path.read_bytes().decode(errors='replace')
+    except OSError:
+        # It ended in between, or it is the kernel's own.
+        return ''
+
+
+def _fields(pid: int) -> list[str] | None:
+    try:
+        text = (PROC / str(pid) / 'stat').read_text(errors='replace')
+    except OSError:
+        return None
+    # The name in parentheses may hold blanks and parentheses itself.
+    fields = text.rpartition(')')[2].split()
+    return None if fields[0] in 'ZX' else fields
+
+
+def _reap(pid: int) -> None:
+    try:
+        os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        # Somebody else's child: its parent or init sees to it.
+        return

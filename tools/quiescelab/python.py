@@ -1,0 +1,69 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""The virtualenv with OpenStack, made with the distribution's Python."""
+
+import hashlib
+import pathlib
+import sys
+
+from quiescelab import site
+from quiescelab import system
+
+PYTHON = '/usr/bin/python3'
+# The versions that the lab was last seen to work with.
+CONSTRAINTS = pathlib.Path(__file__).with_name('constraints.txt')
+REQUIREMENTS = (
+    'nova',
+    'keystone',
+    'glance',
+    'openstack-placement',
+    'cinder',
+    'python-openstackclient',
+    'python-novaclient',
+    'PyMySQL',
+    'uWSGI',
+    'libvirt-python',
+    'stestr',
+    'testtools',
+    'fixtures',
+    'oslotest',
+)
+
+
+def install(lab: site.Site) -> None:
+    """Make the virtualenv, unless this very one is there.
+
+    :param lab: the lab.
+    :raises LabError: when pip fails.
+    """
+    lab.once('python', lambda: _install(lab), _version())
+
+
+def _version() -> str:
+    told = (sys.version, *REQUIREMENTS, CONSTRAINTS.read_text())
+    return hashlib.sha256(repr(told).encode()).hexdigest()[:12]
+
+
+def _install(lab: site.Site) -> None:
+    log = lab.paths.log('setup-python')
+    # It outlives a "down --keep", which forgets all that was marked.
+    marker = lab.paths.venv / 'nova-quiesce-lab.version'
+    if marker.exists() and marker.read_text() == _version():
+        return
+    lab.screen.say('installing OpenStack into a virtualenv')
+    system.run([PYTHON, '-m', 'venv', '--clear', str(lab.paths.venv)],
+               log=log)
+    system.run([lab.paths.bin('pip'), 'install', '--no-cache-dir',
+                '--disable-pip-version-check', '--constraint',
+                str(CONSTRAINTS), *REQUIREMENTS], log=log)
+    system.write_file(marker, _version())

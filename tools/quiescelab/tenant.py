@@ -1,0 +1,267 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""A tenant of the lab: what the demo and the tests do as a user would."""
+
+from collections.abc import Callable
+from collections.abc import Mapping
+import json
+import pathlib
+import subprocess
+import time
+from typing import Any
+
+from quiescelab import errors
+from quiescelab import guestctl
+from quiescelab import images
+from quiescelab import lab as running
+from quiescelab import oracle
+
+#: Seconds that a guest without KVM may take to boot on a busy machine.
+BOOT_SECONDS = 180
+SNAPSHOT_SECONDS = 180
+POLL_SECONDS = 0.5
+#: Of a record: the image properties that start with this.
+PREFIX = 'quiesce_'
+
+Json = dict[str, Any]
+
+
+class Tenant:
+    """The user ``demo``, and what belongs to it.
+
+    :param lab: a lab that is up.
+    """
+
+    def __init__(self, lab: running.Lab):
+        self.lab = lab
+        self.api = lab.client('demo')
+
+    def boot(self, name: str, image: str = 'quiesce-guest',
+             from_volume: bool = False) -> Json:
+        """Ask for a server.
+
+        :param image: the name of its image
+        :param from_volume: whether its root disk is a volume
+        :returns: the server, which is not active yet
+        """
+        flavors = self.api.get('nova', '/v2.1/flavors')['flavors']
+        request: Json = {
+            'name': name, 'networks': 'none',
+            'flavorRef': next(flavor['id'] for flavor in flavors
+                              if flavor['name'] == images.FLAVOR)}
+        image_id = self.image_named(image)['id']
+        if from_volume:
+            request['block_device_mapping_v2'] = [{
+                'boot_index': 0, 'uuid': image_id, 'source_type': 'image',
+                'destination_type': 'volume', 'volume_size': images.DISK_GIB,
+                'delete_on_termination': True}]
+        else:
+            request['imageRef'] = image_id
+        server: Json = self.api.post(
+            'nova', '/v2.1/servers', {'server': request})['server']
+        return server
+
+    def wait_until_writing(self, server: Json) -> None:
+        """Wait until a server is active and its guest has begun to write."""
+        wait(lambda: self._is_active(server), BOOT_SECONDS,
+              f'server {server["id"]} to become active')
+        wait(lambda: self.lines(server) > 0, BOOT_SECONDS,
+              f'the guest of server {server["id"]} to write')
+
+    def lines(self, server: Json) -> int:
+        """:returns: how many lines a guest says it has on its disk."""
+        answer = self.act(server, 'os-getConsoleOutput', {'length': 20})
+        return guestctl.last_number(answer['output'].encode())
+
+    def ready(self, server: Json) -> guestctl.Guest:
+        """Wait until a guest writes and its agent answers.
+
+        :returns: the guest
+        """
+        self.wait_until_writing(server)
+        guest = guestctl.Guest(server['id'], self.lab.libvirt_uri)
+        wait(guest.agent_alive, BOOT_SECONDS,
+              f'the guest agent of server {server["id"]} to answer')
+        return guest
+
+    def show(self, server: Json) -> Json:
+        """:returns: a server as it is now."""
+        answer = self.api.get('nova', f'/v2.1/servers/{server["id"]}')
+        found: Json = answer['server']
+        return found
+
+    def act(self, server: Json, action: str, argument: object = None) -> Any:
+        """Send an action to a server; Nova's answer."""
+        return self.api.post('nova', f'/v2.1/servers/{server["id"]}/action',
+                             {action: argument})
+
+    def delete(self, server: Json) -> None:
+        """Delete a server, and wait until it is gone."""
+        self.api.call('DELETE', 'nova', f'/v2.1/servers/{server["id"]}')
+        wait(lambda: all(one['id'] != server['id']
+                          for one in self.servers()),
+              BOOT_SECONDS, f'server {server["id"]} to go')
+
+    def servers(self) -> list[Json]:
+        """:returns: the tenant's servers."""
+        found: list[Json] = self.api.get('nova', '/v2.1/servers')['servers']
+        return found
+
+    def image_create(self, server: Json,
+                     name: str) -> subprocess.CompletedProcess[str]:
+        """Run ``nova image-create --poll``, as a person would."""
+        return self.run('nova', 'image-create', '--poll', server['id'], name)
+
+    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """Run one of OpenStack's clients; its exit code is not checked."""
+        return subprocess.run(
+            [self.lab.paths.bin(command[0]), *command[1:]], text=True,
+            env=self.lab.env('demo'), capture_output=True, check=False,
+            timeout=SNAPSHOT_SECONDS)
+
+    def image_named(self, name: str) -> Json:
+        """:returns: the one image of a name.
+
+        :raises LabError: when there is none
+        """
+        found = self.images_named(name)
+        if not found:
+            raise errors.LabError(f'there is no image {name}')
+        return found[0]
+
+    def images_named(self, name: str) -> list[Json]:
+        """:returns: the images of a name."""
+        answer = self.api.get('glance', f'/v2/images?name={name}')
+        found: list[Json] = answer['images']
+        return found
+
+    def image(self, image_id: str) -> Json:
+        """:returns: an image as it is now."""
+        found: Json = self.api.get('glance', f'/v2/images/{image_id}')
+        return found
+
+    def record(self, image_id: str) -> dict[str, str]:
+        """Wait for what is recorded on an image, without the prefix.
+
+        On a volume-backed snapshot it is written a moment after the image.
+        """
+        wait(lambda: bool(record_of(self.image(image_id))),
+              SNAPSHOT_SECONDS, f'a record on image {image_id}')
+        return record_of(self.image(image_id))
+
+    def upload(self, name: str, **properties: str) -> None:
+        """Make an image of the guest, with other properties than the lab's.
+
+        :param properties: the image's
+        """
+        image = self.api.post('glance', '/v2/images', {
+            'name': name, 'disk_format': 'qcow2', 'container_format': 'bare',
+            **properties})
+        self.api.upload(f'/v2/images/{image["id"]}/file',
+                        self.lab.paths.guest_image)
+
+    def remove_image(self, image: Json) -> None:
+        """Delete an image, with the volume snapshots that it stands for."""
+        self.api.call('DELETE', 'glance', f'/v2/images/{image["id"]}')
+        for snapshot_id in volume_snapshots(image):
+            self.api.call('DELETE', 'cinder', self._snapshot(snapshot_id))
+
+    def needs_recovery(self, image_id: str, scratch: pathlib.Path) -> bool:
+        """Whether the root filesystem of a snapshot was cut while in use.
+
+        :param scratch: a directory for a copy of the snapshot
+        """
+        copy = scratch / f'{image_id}.img'
+        try:
+            self._fetch(image_id, copy)
+            return oracle.needs_recovery(copy)
+        finally:
+            copy.unlink(missing_ok=True)
+
+    def events(self, server: Json) -> list[Json]:
+        """The events of a server's latest request, as its owner sees them.
+
+        :returns: the latest first
+        """
+        path = f'/v2.1/servers/{server["id"]}/os-instance-actions'
+        latest = self.api.get('nova', path)['instanceActions'][0]
+        action = self.api.get('nova', f'{path}/{latest["request_id"]}')
+        found: list[Json] = action['instanceAction']['events']
+        return found
+
+    def _is_active(self, server: Json) -> bool:
+        found = self.show(server)
+        if found['status'] == 'ERROR':
+            raise errors.LabError(
+                f'server {server["id"]}: {found.get("fault")}',
+                self.lab.log('nova-compute'))
+        return bool(found['status'] == 'ACTIVE')
+
+    def _fetch(self, image_id: str, target: pathlib.Path) -> None:
+        image = self.image(image_id)
+        snapshots = volume_snapshots(image)
+        if not snapshots:
+            self.api.download(f'/v2/images/{image_id}/file', target)
+            return
+        answer = self.api.get('cinder', self._snapshot(snapshots[0]))
+        volume_id = answer['snapshot']['volume_id']
+        subprocess.run(
+            ['rbd', 'export', '--no-progress',
+             f'volumes/volume-{volume_id}@snapshot-{snapshots[0]}',
+             str(target)],
+            env=self.lab.env('admin'), check=True, capture_output=True)
+
+    def _snapshot(self, snapshot_id: str) -> str:
+        return f'/v3/{self.api.project}/snapshots/{snapshot_id}'
+
+
+def record_of(image: Mapping[str, Any]) -> dict[str, str]:
+    """:returns: the record on an image, without the properties' prefix."""
+    return {key.removeprefix(PREFIX): value for key, value in image.items()
+            if key.startswith(PREFIX)}
+
+
+def volume_snapshots(image: Mapping[str, Any]) -> list[str]:
+    """:returns: the ids of the volume snapshots that an image stands for."""
+    mapping = json.loads(image.get('block_device_mapping') or '[]')
+    return [entry['snapshot_id'] for entry in mapping
+            if entry.get('snapshot_id')]
+
+
+def agent_commands(log: pathlib.Path, offset: int = 0) -> dict[str, int]:
+    """Count what libvirtd sent to guest agents, by its own log.
+
+    :param log: libvirtd's agent log
+    :param offset: where to begin, in bytes
+    :returns: how often each of freeze and thaw was sent
+    """
+    with log.open('rb') as stream:
+        stream.seek(offset)
+        text = stream.read()
+    # Only where it is sent: an error repeats the command that failed.
+    return {name: text.count(b'Send command \'{"execute":"guest-fsfreeze-%b"'
+                             % name.encode())
+            for name in ('freeze', 'thaw')}
+
+
+def wait(condition: Callable[[], bool], seconds: float, what: str) -> None:
+    """Wait for something to become true.
+
+    :param what: what it is, for the error
+    :raises LabError: when it does not in time
+    """
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise errors.LabError(f'waited {seconds:g} s for {what}')
+        time.sleep(POLL_SECONDS)
