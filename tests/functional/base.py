@@ -86,8 +86,10 @@ class QuiesceTestBase(base.ServersTestBase):  # type: ignore[misc]
             lambda domain, disk, flags: self._abort()))
         self._fake_disk_tools()
         self.cinder = self.useFixture(CinderFixture(self))
-        # Nova's fixture dates all images alike, a year ago.
-        self.glance.timestamp = datetime.datetime.now(datetime.UTC)
+        # Nova's fixture dates all images alike, and years ago.
+        self.useFixture(fixtures.MonkeyPatch(
+            'nova.tests.fixtures.GlanceFixture.timestamp',
+            property(lambda glance: datetime.datetime.now(datetime.UTC))))
         quiesce_conf.register_opts(conf.CONF)
         self.flags(thaw_timeout=1, thaw_retry_interval=0.1,
                    record_timeout=10, group='quiesce')
