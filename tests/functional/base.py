@@ -34,6 +34,10 @@ from nova_quiesce import fixture
 
 QUIESCED = {'hw_qemu_guest_agent': 'yes', 'os_require_quiesce': 'yes'}
 PREFERRED = {'hw_qemu_guest_agent': 'yes'}
+#: What an image says that is itself a snapshot.
+PARENT = {'quiesce_consistency': 'filesystem', 'quiesce_reason': 'parent',
+          'quiesce_frozen_at': '2020-01-01T00:00:00.000+00:00',
+          'quiesce_window_ms': '1', 'quiesce_filesystems': '7'}
 
 
 class CinderFixture(nova_fixtures.CinderFixture):  # type: ignore[misc]

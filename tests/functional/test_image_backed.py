@@ -22,9 +22,6 @@ from nova_quiesce import fixture
 from tests.functional import base
 
 SOON = 20
-PARENT = {'quiesce_consistency': 'filesystem', 'quiesce_reason': 'parent',
-          'quiesce_frozen_at': '2020-01-01T00:00:00.000+00:00',
-          'quiesce_window_ms': '1', 'quiesce_filesystems': '7'}
 
 
 class ImageBackedTest(base.QuiesceTestBase):
@@ -175,9 +172,9 @@ class ImageBackedTest(base.QuiesceTestBase):
         return error
 
     def test_parents_record_is_not_inherited(self) -> None:
-        server = self.boot({**base.PREFERRED, **PARENT})
+        server = self.boot({**base.PREFERRED, **base.PARENT})
         self.guest.connected = False
         record = self.properties_of(self.create_image(server))
         self.assertEqual('crash', record['quiesce_consistency'])
-        self.assertEqual(set(PARENT), set(record))
-        self.assertFalse(set(PARENT.values()) & set(record.values()))
+        self.assertEqual(set(base.PARENT), set(record))
+        self.assertFalse(set(base.PARENT.values()) & set(record.values()))

@@ -76,6 +76,16 @@ class VolumeBackedTest(base.QuiesceTestBase):
         self.assertEqual('crash', record['quiesce_consistency'])
         self.assertEqual([], self.guest.calls)
 
+    def test_parents_record_is_not_inherited(self) -> None:
+        # Nova's API does not ask the driver about a server that is off, so
+        # nobody could overwrite what the image inherits.
+        server = self.boot_from_volume({**base.QUIESCED, **base.PARENT})
+        self._stop_server(server)
+        image_id = self.create_image(server)
+        properties = self.glance.images[image_id]['properties']
+        self.assertEqual('yes', properties['os_require_quiesce'])
+        self.assertEqual({}, self.properties_of(image_id))
+
     def test_failing_cinder(self) -> None:
         server = self.boot_from_volume(base.QUIESCED)
 
