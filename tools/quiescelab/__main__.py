@@ -16,6 +16,7 @@ import argparse
 from collections.abc import Sequence
 import importlib
 import os
+import signal
 import sys
 
 from quiescelab import console
@@ -40,11 +41,17 @@ def main(argv: Sequence[str]) -> int:
     paths = layout.Layout.find(arguments.dir)
     os.environ[layout.ROOT_VARIABLE] = str(paths.root)
     screen = console.Console()
+    # As Ctrl-C does: what is under way is put back in order first.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         code: int = arguments.run(arguments, paths, screen)
         return code
     except errors.LabError as failure:
         screen.complain(f'lab: {failure.explain()}')
+        return FAILED
+    except KeyboardInterrupt:
+        screen.complain('lab: interrupted; "up" goes on where this ended, '
+                        '"down" takes it back')
         return FAILED
     except BrokenPipeError:
         # Whoever read the output has seen enough; Python's own last flush

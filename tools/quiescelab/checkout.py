@@ -56,8 +56,9 @@ def _install(lab: site.Site) -> None:
         copy = pathlib.Path(directory) / NAME
         _copy(copy, log)
         system.run([lab.paths.bin('pip'), 'install', '--no-deps',
-                    '--no-cache-dir', '--force-reinstall',
-                    '--disable-pip-version-check', str(copy)], log=log,
+                    '--no-build-isolation', '--no-cache-dir',
+                    '--force-reinstall', '--disable-pip-version-check',
+                    str(copy)], log=log,
                    env={'PBR_VERSION': f'0.0.0+lab.{version()}'})
 
 

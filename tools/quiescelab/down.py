@@ -28,7 +28,7 @@ from quiescelab import users
 
 KEPT = ('venv', 'cache', '.nova-quiesce-lab')
 HELPER = 'privsep-helper'
-SECONDS = 8
+SECONDS = 5
 
 
 def run(lab: site.Site, keep: bool) -> None:
@@ -39,6 +39,8 @@ def run(lab: site.Site, keep: bool) -> None:
     :raises LabError: when something cannot be removed.
     """
     packages.restore_policy()
+    # While their storage still answers, or they would hang on it.
+    _stop_guests(lab)
     _stop_services(lab)
     _stop_guests(lab)
     _unmount(lab.paths)
@@ -65,11 +67,13 @@ def _stop_services(lab: site.Site) -> None:
     # They end by themselves, as soon as their service is gone.
     if not proc.wait_for_end(helpers, SECONDS):
         daemon.kill_all(helpers)
+    # What lost its record and its mark still has a user of the lab's own.
+    daemon.end(proc.of_users(users.made()), SECONDS)
 
 
 def _stop_guests(lab: site.Site) -> None:
-    guests = [one for one in proc.everyone()
-              if proc.sees_bind_of(one, lab.paths.run)]
+    guests = [one for one in proc.everyone() if libvirt.belongs(
+        lab.paths, one)]
     if guests:
         lab.screen.say(f'stopping {len(guests)} guests')
     daemon.end(guests, SECONDS)

@@ -95,6 +95,9 @@ class Lab:
             'LIBVIRT_DEFAULT_URI': self.libvirt_uri,
             'CEPH_CONF': str(self.paths.etc('ceph') / 'ceph.conf'),
             layout.ROOT_VARIABLE: str(self.paths.root),
+            # The clients would leave these in the home directory.
+            'XDG_CACHE_HOME': str(self.paths.cache / 'clients'),
+            'NOVACLIENT_UUID_CACHE_DIR': str(self.paths.cache / 'clients'),
         }
 
     def log(self, name: str) -> pathlib.Path:

@@ -30,6 +30,8 @@ OURS = """#!/bin/sh
 # Of the lab of nova-quiesce, while it installs packages: start no service.
 exit 101
 """
+# Ubuntu's unattended upgrades may be at work.
+WAIT = ('-o', 'DPkg::Lock::Timeout=300')
 SETTINGS = {'DEBIAN_FRONTEND': 'noninteractive', 'NEEDRESTART_SUSPEND': '1'}
 
 
@@ -49,8 +51,10 @@ def install(lab: site.Site, names: Sequence[str]) -> None:
     # A broken third-party source must not stop what the others can give.
     system.run(['apt-get', 'update', '-q'], log=log, accept=(0, 100))
     with services_kept_down():
+        # An installation of the lab's that was killed is finished first.
+        system.run(['dpkg', '--configure', '-a'], log=log, env=SETTINGS)
         system.run(['apt-get', 'install', '-q', '-y',
-                    '--no-install-recommends', *missing], log=log,
+                    '--no-install-recommends', *WAIT, *missing], log=log,
                    env=SETTINGS)
 
 

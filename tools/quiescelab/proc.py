@@ -12,10 +12,11 @@
 
 """Processes as the kernel tells of them, safe against recycled ids."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 import dataclasses
 import os
 import pathlib
+import pwd
 import signal
 import time
 
@@ -85,10 +86,21 @@ def arguments(process: Process) -> list[str]:
     return _items(process, 'cmdline')
 
 
-def sees_bind_of(process: Process, directory: pathlib.Path) -> bool:
-    """:returns: whether parts of a directory are bound into its mounts."""
-    lines = _read(process, 'mountinfo').splitlines()
-    return any(line.split()[3].startswith(f'{directory}/') for line in lines)
+def of_users(names: Iterable[str]) -> list[Process]:
+    """:returns: the processes that run as one of the users."""
+    ids = {str(pwd.getpwnam(name).pw_uid) for name in names}
+    return [one for one in everyone() if _user_id(one) in ids]
+
+
+def sees_in_place_of(process: Process, path: pathlib.Path,
+                     other: pathlib.Path) -> bool:
+    """:returns: whether a process finds one directory where another is."""
+    try:
+        seen = PROC / str(process.pid) / 'root' / path.relative_to('/')
+        return seen.samefile(other)
+    except OSError:
+        # It ended in between, or sees nothing there.
+        return False
 
 
 def in_session_of(process: Process, leader: Process) -> bool:
@@ -99,6 +111,12 @@ def in_session_of(process: Process, leader: Process) -> bool:
     fields = _fields(process.pid)
     return (fields is not None and int(fields[SESSION]) == leader.pid
             and process.start >= leader.start)
+
+
+def _user_id(process: Process) -> str:
+    lines = _read(process, 'status').splitlines()
+    return next((line.split()[1] for line in lines
+                 if line.startswith('Uid:')), '')
 
 
 def _items(process: Process, name: str) -> list[str]:

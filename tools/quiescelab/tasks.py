@@ -62,12 +62,15 @@ class Runner:
         graph = graphlib.TopologicalSorter(
             {task.name: task.needs for task in tasks})
         graph.prepare()
-        with concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
+        pool = concurrent.futures.ThreadPoolExecutor(WORKERS)
+        try:
             while graph.is_active() and not self._failed:
                 for name in graph.get_ready():
                     self._submit(pool, known[name])
                 graph.done(*self._wait())
             self._drain()
+        finally:
+            pool.shutdown(cancel_futures=True)
         return not self._failed
 
     def _submit(self, pool: concurrent.futures.Executor, task: Task) -> None:

@@ -22,6 +22,7 @@ import pathlib
 from quiescelab import accelerator
 from quiescelab import daemon
 from quiescelab import layout
+from quiescelab import proc
 from quiescelab import ready
 from quiescelab.services import nova
 from quiescelab import site
@@ -81,6 +82,11 @@ def remove_mount_points(lab: site.Site) -> None:
     for outside in _binds(lab.paths):
         if lab.state.get(f'made:{outside}') and outside.is_dir():
             outside.rmdir()
+
+
+def belongs(paths: layout.Layout, process: proc.Process) -> bool:
+    """:returns: whether a process lives among the lab's own directories."""
+    return proc.sees_in_place_of(process, RUN, paths.run / 'libvirt')
 
 
 def daemons(lab: site.Site) -> list[daemon.Daemon]:
