@@ -72,8 +72,10 @@ def _stop_services(lab: site.Site) -> None:
 
 
 def _stop_guests(lab: site.Site) -> None:
-    guests = [one for one in proc.everyone() if libvirt.belongs(
-        lab.paths, one)]
+    # libvirt's own processes live there too.
+    services = set(lab.supervisor.everyone())
+    guests = [one for one in proc.everyone() if one not in services
+              and libvirt.belongs(lab.paths, one)]
     if guests:
         lab.screen.say(f'stopping {len(guests)} guests')
     daemon.end(guests, SECONDS)

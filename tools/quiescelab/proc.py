@@ -69,9 +69,13 @@ def wait_for_end(family: Sequence[Process], seconds: float) -> bool:
 
 
 def everyone() -> Iterator[Process]:
-    """:returns: each process of the machine."""
-    for entry in PROC.iterdir():
-        if entry.name.isdigit() and (one := Process.of(int(entry.name))):
+    """:returns: each process of this machine, and not of containers on it.
+
+    In a container there may be another lab, with the same paths and users.
+    """
+    here = _pid_namespace('self')
+    for name in filter(str.isdigit, os.listdir(PROC)):
+        if _pid_namespace(name) == here and (one := Process.of(int(name))):
             yield one
 
 
@@ -111,6 +115,14 @@ def in_session_of(process: Process, leader: Process) -> bool:
     fields = _fields(process.pid)
     return (fields is not None and int(fields[SESSION]) == leader.pid
             and process.start >= leader.start)
+
+
+def _pid_namespace(pid: str) -> str:
+    try:
+        return os.readlink(PROC / pid / 'ns' / 'pid')
+    except OSError:
+        # It ended in between.
+        return ''
 
 
 def _user_id(process: Process) -> str:

@@ -35,7 +35,7 @@ REQUIREMENTS = (
     'uWSGI',
     'libvirt-python',
     # What builds this checkout.
-    'setuptools',
+    'setuptools>=70.1',
     'pbr',
     'stestr',
     'testtools',
