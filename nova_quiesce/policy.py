@@ -10,18 +10,45 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What an instance asks of its snapshots: require, prefer or skip.
+"""What an instance asks of its snapshots, and what this host grants.
 
-Pure: image properties in, a policy out.
+Pure: image properties, the operator's options and the instance's state in, a
+decision out. The user's guide has the same rules as a table, and there is a
+test for each of its rows.
 """
 
 from collections import abc
+import dataclasses
 import enum
+import re
+import typing
 
 from oslo_utils import strutils
 
+from nova_quiesce import exception
+
 AGENT_PROPERTY = 'hw_qemu_guest_agent'
 REQUIRE_PROPERTY = 'os_require_quiesce'
+#: What begins with ``quiesce_`` is a snapshot's record, and is not inherited.
+SKIP_PROPERTY = 'os_skip_quiesce'
+LIMIT_PROPERTY = 'os_quiesce_max_freeze_time'
+OS_PROPERTY = 'os_type'
+
+#: The properties that :func:`asked` reads.
+WISH_PROPERTIES = (REQUIRE_PROPERTY, AGENT_PROPERTY, SKIP_PROPERTY)
+
+#: Values of ``[quiesce] mode``.
+MODE_ASKED = 'asked'
+MODE_REQUIRED = 'required'
+MODE_OFF = 'off'
+
+#: Values of ``[quiesce] guard``.
+GUARD_REQUIRED = 'required'
+GUARD_PREFERRED = 'preferred'
+GUARD_OFF = 'off'
+
+# Longer is no number of seconds that anybody means.
+_SECONDS = re.compile('[0-9]{1,9}')
 
 
 class Policy(enum.Enum):
@@ -35,29 +62,239 @@ class Policy(enum.Enum):
     SKIP = 'skip'
 
 
-def decide(properties: abc.Mapping[str, object]) -> Policy:
-    """Read the policy from an instance's image properties.
+class Power(enum.Enum):
+    """What an instance does at the moment."""
+
+    RUNNING = 'running'
+    PAUSED = 'paused'
+    SUSPENDED = 'suspended'
+    SHUT_OFF = 'shut off'
+    #: Anything else: the agent will tell.
+    UNKNOWN = 'unknown'
+
+
+class Wishes(typing.Protocol):
+    """The option that changes what a property means."""
+
+    @property
+    def allow_opt_out(self) -> bool:
+        """Whether :data:`SKIP_PROPERTY` counts."""
+
+
+class Options(Wishes, typing.Protocol):
+    """The ``[quiesce]`` options that a decision depends on."""
+
+    @property
+    def mode(self) -> str:
+        """Which wishes this host follows: one of ``MODE_*``."""
+
+    @property
+    def guard(self) -> str:
+        """Whether a freeze needs the thaw guard: one of ``GUARD_*``."""
+
+    @property
+    def freeze_timeout(self) -> int:
+        """Seconds that a freeze may take."""
+
+    @property
+    def max_freeze_time(self) -> int:
+        """Seconds that a guest may stay frozen."""
+
+    @property
+    def max_freeze_time_windows(self) -> int:
+        """Seconds that a guest with Windows may stay frozen."""
+
+
+#: Why an instance in such a state is not frozen.
+_STANDING_STILL = {
+    Power.PAUSED: str(exception.GuestNotRunning()),
+    Power.SUSPENDED: 'the instance is suspended, and what its memory holds '
+                     'is not part of the snapshot; resume it first',
+    Power.SHUT_OFF: 'the instance is shut off: there is nothing to freeze',
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class State:
+    """What is the case as a snapshot begins.
+
+    :ivar power: what the instance does
+    :ivar agent_channel: whether its domain has a guest agent channel; None
+        where that is not known
+    :ivar guarded: whether the thaw guard is at work
+    """
+
+    power: Power = Power.RUNNING
+    agent_channel: bool | None = None
+    guarded: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """How long a guest may be held, in seconds.
+
+    :ivar freeze_timeout: from sending the freeze to its answer
+    :ivar max_freeze_time: from the answer to the thaw
+    """
+
+    freeze_timeout: int
+    max_freeze_time: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Decision:
+    """What is to be done for one snapshot.
+
+    :ivar policy: how to treat a guest that cannot be quiesced. It is never
+        less than what is required, whatever stands in the way.
+    :ivar limits: how long the guest may be held
+    :ivar windows: whether the guest's system is Windows
+    :ivar reason: why no freeze is to be tried; None where one is
+    :ivar remarks: which properties are not followed to the letter, for the
+        log
+    """
+
+    policy: Policy
+    limits: Limits
+    windows: bool = False
+    reason: str | None = None
+    remarks: tuple[str, ...] = ()
+
+
+def decide(properties: abc.Mapping[str, object], options: Options,
+           state: State) -> Decision:
+    """Decide how an instance is snapshotted.
+
+    :param properties: the image properties that count, with values as
+        Glance has them
+    :param options: the operator's
+    :param state: what is the case now
+    """
+    wish = asked(properties, options)
+    if wish is Policy.SKIP:
+        reason: str | None = _why_not_asked(properties, options)
+    else:
+        reason = _obstacle(wish, options, state)
+    granted = wish if reason is None or wish is Policy.REQUIRE else Policy.SKIP
+    return Decision(
+        policy=granted, limits=_limits(properties, options),
+        windows=is_windows(properties), reason=reason,
+        remarks=tuple(_remarks(properties, options)))
+
+
+def asked(properties: abc.Mapping[str, object], options: Wishes) -> Policy:
+    """What an image's properties ask for, whatever stands in the way.
 
     Nova reads an unknown boolean as false. A misspelt ``os_require_quiesce``
     would then silently give up the guarantee that its owner asked for, so
-    any value that does not clearly say no means ``require`` here. A misspelt
+    any value that does not clearly say no means ``require`` here. For the
+    same cause it wins over an opt-out beside it. A misspelt
     ``hw_qemu_guest_agent`` has no such reading: Nova gave the instance no
     agent channel then.
 
-    :param properties: the image properties, with values as Glance has them
-    :returns: the policy
+    :param properties: the image properties
+    :param options: the operator's
     """
-    if _required(properties.get(REQUIRE_PROPERTY)):
+    if _required(properties):
         return Policy.REQUIRE
-    if strutils.bool_from_string(properties.get(AGENT_PROPERTY)):
+    if options.allow_opt_out and _opted_out(properties):
+        return Policy.SKIP
+    if _says(properties, AGENT_PROPERTY):
         return Policy.PREFER
     return Policy.SKIP
 
 
-def _required(value: object) -> bool:
+def image_limit(properties: abc.Mapping[str, object]) -> int | None:
+    """How long an image lets its guests be frozen, in seconds.
+
+    :param properties: the image properties
+    :returns: the limit; None where there is none that can be read
+    """
+    text = str(properties.get(LIMIT_PROPERTY, '')).strip()
+    seconds = int(text) if _SECONDS.fullmatch(text) else 0
+    return seconds or None
+
+
+def is_windows(properties: abc.Mapping[str, object]) -> bool:
+    """Whether an image says that its guests run Windows.
+
+    :param properties: the image properties
+    """
+    return str(properties.get(OS_PROPERTY)).strip().lower() == 'windows'
+
+
+def _limits(properties: abc.Mapping[str, object],
+            options: Options) -> Limits:
+    longest = min(options.max_freeze_time,
+                  image_limit(properties) or options.max_freeze_time)
+    freeze_timeout = min(options.freeze_timeout, longest)
+    if is_windows(properties):
+        # Windows limits how long writes are held; what its writers take to
+        # prepare for that is no part of it, and may be longer.
+        longest = min(longest, options.max_freeze_time_windows)
+    return Limits(freeze_timeout, longest)
+
+
+def _why_not_asked(properties: abc.Mapping[str, object],
+                   options: Wishes) -> str:
+    if options.allow_opt_out and _opted_out(properties):
+        return 'the image opts out of quiesce: it sets os_skip_quiesce'
+    return ('the image asks for no quiesce: it sets neither '
+            'hw_qemu_guest_agent nor os_require_quiesce')
+
+
+def _obstacle(wish: Policy, options: Options, state: State) -> str | None:
+    # The instance's own state first: its owner can change that.
+    if state.power in _STANDING_STILL:
+        return _STANDING_STILL[state.power]
+    if state.agent_channel is False:
+        return str(exception.AgentNotConfigured())
+    return _host_obstacle(wish, options, state)
+
+
+def _host_obstacle(wish: Policy, options: Options,
+                   state: State) -> str | None:
+    if options.mode == MODE_OFF:
+        return ('quiesce is switched off on this compute host; ask its '
+                'operator, or move the instance')
+    if options.mode == MODE_REQUIRED and wish is not Policy.REQUIRE:
+        return ('this compute host quiesces only instances whose image sets '
+                'os_require_quiesce')
+    if options.guard == GUARD_REQUIRED and not state.guarded:
+        return ('the thaw guard of this compute host is not running, and '
+                'nothing is frozen without it; ask the operator')
+    return None
+
+
+def _remarks(properties: abc.Mapping[str, object],
+             options: Wishes) -> abc.Iterator[str]:
+    if _says(properties, REQUIRE_PROPERTY) is None:
+        yield 'os_require_quiesce is neither yes nor no, and counts as yes'
+    if _says(properties, SKIP_PROPERTY) is None:
+        yield 'os_skip_quiesce is neither yes nor no, and counts as no'
+    if _opted_out(properties) and not options.allow_opt_out:
+        yield 'os_skip_quiesce is not followed: [quiesce] allow_opt_out is off'
+    elif _opted_out(properties) and _required(properties):
+        yield 'os_skip_quiesce is not followed: os_require_quiesce wins'
+    if LIMIT_PROPERTY in properties and image_limit(properties) is None:
+        yield ('os_quiesce_max_freeze_time is no number of seconds above 0, '
+               "and the operator's limit counts")
+
+
+def _required(properties: abc.Mapping[str, object]) -> bool:
+    return _says(properties, REQUIRE_PROPERTY) is not False
+
+
+def _opted_out(properties: abc.Mapping[str, object]) -> bool:
+    return _says(properties, SKIP_PROPERTY) is True
+
+
+def _says(properties: abc.Mapping[str, object], name: str) -> bool | None:
+    """Yes or no; None for a value that is neither."""
+    value = properties.get(name)
     if value is None:
         return False
     try:
         return bool(strutils.bool_from_string(value, strict=True))
     except ValueError:
-        return True
+        return None
