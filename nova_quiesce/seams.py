@@ -33,6 +33,8 @@ class Instance(typing.Protocol):
 
     uuid: str
     name: str
+    image_ref: str | None
+    power_state: int
     vm_state: str
     system_metadata: dict[str, str]
 
@@ -42,6 +44,9 @@ class Instance(typing.Protocol):
 
 class ImageAPI(typing.Protocol):
     """``nova.image.glance.API``."""
+
+    def get(self, context: object, id_or_uri: str) -> dict[str, object]:
+        """Show an image."""
 
     def get_all(self, context: object,
                 **kwargs: object) -> list[dict[str, object]]:
@@ -55,6 +60,9 @@ class ImageAPI(typing.Protocol):
 
 class VolumeAPI(typing.Protocol):
     """``nova.volume.cinder.API``."""
+
+    def get(self, context: object, volume_id: str) -> dict[str, object]:
+        """Show a volume."""
 
     def get_snapshot(self, context: object,
                      snapshot_id: str) -> dict[str, object]:

@@ -63,6 +63,9 @@ class SeamsTest(unittest.TestCase):
         self.assertEqual(
             ['self', 'context', 'id_or_uri', 'image_info'],
             _names(glance.API.update)[:4])
+        self.assertEqual(['self', 'context', 'id_or_uri'],
+                         _names(glance.API.get)[:3])
         # Called by position: a decorator of Nova's renames the context.
         self.assertEqual(
             'snapshot_id', _names(cinder.API.get_snapshot)[2])
+        self.assertEqual('volume_id', _names(cinder.API.get)[2])
