@@ -12,7 +12,15 @@
 
 """The ``[quiesce]`` options."""
 
+from nova.conf import paths
 from oslo_config import cfg
+from oslo_log import log as logging
+
+from nova_quiesce import checks
+from nova_quiesce import policy
+from nova_quiesce import properties
+
+LOG = logging.getLogger(__name__)
 
 GROUP = cfg.OptGroup(
     'quiesce',
@@ -24,6 +32,74 @@ snapshot. Read by nova-compute where
 """)
 
 OPTS = [
+    cfg.StrOpt(
+        'mode',
+        default=policy.MODE_ASKED,
+        choices=[
+            (policy.MODE_ASKED,
+             'Guests are frozen as their image asks.'),
+            (policy.MODE_REQUIRED,
+             'Only guests whose image sets os_require_quiesce are frozen.'),
+            (policy.MODE_OFF, 'No guest is frozen.'),
+        ],
+        help="""
+Which guests this host freezes for their snapshots.
+
+No value loosens ``os_require_quiesce``: with ``off``, the snapshot of a
+running instance fails where its image sets that. All other snapshots are
+taken as they would be without this driver, and labelled for what they are.
+"""),
+    cfg.BoolOpt(
+        'allow_opt_out',
+        default=True,
+        help="""
+Whether an image may opt out of quiesce with the property
+``os_skip_quiesce=yes``. If not, the property has no effect, and the log says
+so. It never has one beside ``os_require_quiesce``.
+"""),
+    cfg.StrOpt(
+        'properties_from',
+        default=properties.STRICTER,
+        choices=[
+            (properties.INSTANCE,
+             'Those that Nova copied into the instance as it was booted or '
+             'rebuilt. Glance is not asked.'),
+            (properties.IMAGE,
+             'Those that the image has now, so that a change of the image '
+             'counts for all its instances, in both directions.'),
+            (properties.STRICTER,
+             'Of the two, those that ask for more: a property that is set '
+             'later counts at once, and a promise made at boot is kept.'),
+        ],
+        help="""
+Which image properties count for a snapshot, if those of the image were
+changed after the instance was booted.
+
+The present ones are read from Glance with the authority of the request.
+Where that fails (the image is gone, or not shared any more) or takes too
+long, those of the instance count, and a warning in the log says so. An
+instance that comes from no image has only its own.
+
+Related options:
+
+* ``[quiesce] glance_timeout``
+"""),
+    cfg.IntOpt(
+        'glance_timeout',
+        default=5,
+        min=1,
+        max=60,
+        help="""
+Seconds to wait for the present properties of an image, retries included.
+They are read before the freeze window opens, so a slow Glance delays the
+snapshot and nothing else.
+
+Related options:
+
+* ``[quiesce] properties_from``
+* ``[glance] num_retries``
+* ``[DEFAULT] rpc_response_timeout``
+"""),
     cfg.IntOpt(
         'agent_timeout',
         default=5,
@@ -51,14 +127,20 @@ Seconds that a guest agent has to freeze all filesystems, its fsfreeze hooks
 included. A freeze that was not confirmed by then is undone, and undone again
 until the agent confirms the thaw, because it can still land later.
 
+A freeze never has longer than ``max_freeze_time``, nor longer than the image
+property ``os_quiesce_max_freeze_time``.
+
 A volume-backed snapshot waits for the freeze in a remote call, so the sum of
-``agent_timeout``, ``freeze_timeout`` and ``thaw_timeout`` should stay below
-``rpc_response_timeout``.
+``glance_timeout``, ``agent_timeout``, ``freeze_timeout`` and
+``thaw_timeout`` should stay below ``rpc_response_timeout``. If it does not,
+nova-compute warns when it starts.
 
 Related options:
 
+* ``[quiesce] glance_timeout``
 * ``[quiesce] agent_timeout``
 * ``[quiesce] thaw_timeout``
+* ``[quiesce] max_freeze_time``
 * ``[DEFAULT] rpc_response_timeout``
 """),
     cfg.IntOpt(
@@ -82,7 +164,8 @@ Related options:
         min=0.1,
         max=60,
         help="""
-Seconds between two tries to thaw a guest that did not confirm the first.
+Seconds between two tries to thaw a guest that did not confirm the first. It
+has to be shorter than ``thaw_timeout``, or nova-compute does not start.
 
 Related options:
 
@@ -94,17 +177,104 @@ Related options:
         min=1,
         max=3600,
         help="""
-Seconds that a guest may stay frozen while volumes are snapshotted, counted
-from the confirmed freeze. It is thawed then, whatever the services that
-asked for the freeze are doing, and what was cut later is not called
-consistent.
+Seconds that a guest may stay frozen, counted from the confirmed freeze. It
+is thawed then, whatever the services that asked for the freeze are doing,
+and what was cut later is not called consistent.
+
+An image can ask for less with ``os_quiesce_max_freeze_time``, in seconds,
+and not for more.
 
 The default stays below the 120 s after which a Linux guest's kernel reports
-hung tasks.
+hung tasks. From there on, nova-compute warns when it starts.
 
 Related options:
 
-* ``[DEFAULT] rpc_response_timeout``
+* ``[quiesce] max_freeze_time_windows``
+* ``[quiesce] freeze_timeout``
+"""),
+    cfg.IntOpt(
+        'max_freeze_time_windows',
+        default=checks.SHADOW_SERVICE,
+        min=1,
+        max=3600,
+        help="""
+The same for guests whose image sets ``os_type=windows``. The shorter of the
+two counts for them.
+
+Windows lets writes go on 10 s after its volume shadow service stopped them,
+whether anyone thawed the guest or not, so with a longer time snapshots are
+made in vain. nova-compute warns of it when it starts.
+
+Related options:
+
+* ``[quiesce] max_freeze_time``
+"""),
+    cfg.StrOpt(
+        'lease_directory',
+        default=paths.state_path_def('quiesce'),
+        sample_default='$state_path/quiesce',
+        help="""
+Where nova-compute notes which guests it holds frozen, so that they are
+thawed even if it is killed and started again. An absolute path on a local
+file system that survives the service; nova-compute creates the directory,
+readable for its own user alone. Hosts must not share it.
+
+Related options:
+
+* ``[DEFAULT] state_path``
+* ``[quiesce] guard``
+"""),
+    cfg.StrOpt(
+        'guard',
+        default=policy.GUARD_REQUIRED,
+        choices=[
+            (policy.GUARD_REQUIRED,
+             'Without a guard, no guest is frozen: snapshots that have to be '
+             'consistent fail, others are labelled crash.'),
+            (policy.GUARD_PREFERRED,
+             'Guests are frozen without a guard, too, and the log warns of '
+             'it.'),
+            (policy.GUARD_OFF, 'There is no guard.'),
+        ],
+        help="""
+Whether a freeze needs the thaw guard: a small process beside nova-compute
+that ends each freeze at its deadline, and all of them when nova-compute
+dies.
+
+Without a guard, a guest that is frozen when nova-compute is killed stays
+frozen until nova-compute is started again.
+
+Related options:
+
+* ``[quiesce] guard_socket``
+* ``[quiesce] lease_directory``
+"""),
+    cfg.StrOpt(
+        'guard_socket',
+        help="""
+The unix socket of a thaw guard that runs as a service of its own, as an
+absolute path of at most 107 bytes. Where it is not set, nova-compute starts
+a guard as its child process.
+
+A child is killed together with nova-compute where a service manager kills
+all processes of a service, which is what systemd does. A service of its own
+survives that.
+
+Related options:
+
+* ``[quiesce] guard``
+"""),
+    cfg.BoolOpt(
+        'record',
+        default=True,
+        help="""
+Whether the consistency level of a snapshot is recorded on its image, in the
+properties ``quiesce_*``. If not, it is only logged; nothing else changes,
+and what is required and not proven fails all the same.
+
+Related options:
+
+* ``[quiesce] record_timeout``
 """),
     cfg.IntOpt(
         'record_timeout',
@@ -117,21 +287,28 @@ order to record its consistency level there. Nova's API service creates that
 image after the guest was thawed. 0 records nothing on volume-backed
 snapshots. The record of an image-backed snapshot is part of its upload and
 does not depend on this.
+
+Related options:
+
+* ``[quiesce] record``
 """),
 ]
 
 
 def register_opts(conf: cfg.ConfigOpts) -> None:
-    """Register the ``[quiesce]`` options.
+    """Register the ``[quiesce]`` options, and those of Nova they refer to.
 
     :param conf: the configuration to register them with
     """
+    paths.register_opts(conf)
     conf.register_group(GROUP)
     conf.register_opts(OPTS, group=GROUP)
 
 
 def validate(conf: cfg.ConfigOpts) -> None:
-    """Read each option once, so that a wrong one is found at start.
+    """Find at start what would otherwise show at the first snapshot.
+
+    What is risky and can work is logged as a warning.
 
     :param conf: a configuration that has the options registered
     :raises ValueError: a value cannot be used; the text names the option
@@ -143,6 +320,10 @@ def validate(conf: cfg.ConfigOpts) -> None:
             # oslo.config's own text leaves out the group.
             raise ValueError('[quiesce] %s: %s' % (option.name, error)
                              ) from error
+    for problem in checks.problems(conf):
+        raise ValueError('[quiesce] %s' % problem)
+    for risk in checks.risks(conf):
+        LOG.warning('[quiesce] %s', risk)
 
 
 def list_opts() -> list[tuple[cfg.OptGroup, list[cfg.Opt]]]:
