@@ -33,12 +33,14 @@ from oslo_log import log as logging
 from oslo_utils import strutils
 
 from nova_quiesce import agent as guest_agent
+from nova_quiesce import channel
 from nova_quiesce import conf
 from nova_quiesce import consistency
 from nova_quiesce.cuts import cinder
 from nova_quiesce.cuts import mirror
 from nova_quiesce import exception
 from nova_quiesce import policy as quiesce_policy
+from nova_quiesce import properties
 from nova_quiesce import report
 from nova_quiesce import seams
 from nova_quiesce import snapshot as taken
@@ -51,6 +53,14 @@ if typing.TYPE_CHECKING:
     _Base = seams.LibvirtDriver
 else:
     _Base = object
+
+
+_POWER = {
+    power_state.RUNNING: quiesce_policy.Power.RUNNING,
+    power_state.PAUSED: quiesce_policy.Power.PAUSED,
+    power_state.SUSPENDED: quiesce_policy.Power.SUSPENDED,
+    power_state.SHUTDOWN: quiesce_policy.Power.SHUT_OFF,
+}
 
 
 class _InProgress(typing.NamedTuple):
@@ -68,6 +78,8 @@ class QuiesceMixin(_Base):
         self._snapshots: dict[str, _InProgress] = {}
         self._held = cinder.HeldWindows(CONF.quiesce.max_freeze_time)
         self._recordings = report.Recordings()
+        self._properties = properties.Reader(
+            self._image_api, self._volume_api, _root_volume_id, CONF.quiesce)
         self._image_api = report.RecordingImageAPI(
             self._image_api, self._snapshot_for_image)
 
@@ -100,9 +112,10 @@ class QuiesceMixin(_Base):
                  instance: seams.Instance, image_id: str,
                  update_task_state: abc.Callable[..., None]) -> None:
         """Snapshot an image-backed instance, and record how it was cut."""
-        agent = self._agent_of(instance)
+        decision = self._decide(context, instance)
+        agent = self._agent_of(instance, decision.limits)
         snapshot = taken.Snapshot(
-            _policy_of(instance), agent,
+            decision, agent,
             functools.partial(self._new_window, instance, agent))
         self._snapshots[instance.uuid] = _InProgress(image_id, snapshot)
         try:
@@ -164,21 +177,29 @@ class QuiesceMixin(_Base):
         since = datetime.datetime.now(datetime.UTC)
         record = functools.partial(
             self._record_on_volumes, context, instance, since)
+        decision = self._decide(context, instance)
+        required = decision.policy is quiesce_policy.Policy.REQUIRE
         with _nova_errors(instance):
             try:
-                self._freeze_and_hold(context, instance, record)
+                self._freeze_and_hold(context, instance, decision, record)
             except exception.QuiesceError as error:
-                if not _nova_requires(instance):
-                    # nova-api goes on without a freeze.
-                    record(consistency.crash(str(error)))
+                if _nova_requires(instance):
+                    raise
+                if required:
+                    raise _refusal(error) from error
+                # nova-api goes on without a freeze.
+                record(consistency.crash(str(error)))
                 raise
 
     def _freeze_and_hold(
             self, context: seams.RequestContext, instance: seams.Instance,
+            decision: quiesce_policy.Decision,
             record: abc.Callable[[consistency.Record], None]) -> None:
-        if _policy_of(instance) is quiesce_policy.Policy.SKIP:
-            raise exception.NotRequested()
-        agent = self._agent_of(instance)
+        if decision.policy is quiesce_policy.Policy.SKIP:
+            raise exception.NotRequested(decision.reason)
+        if decision.reason is not None:
+            raise exception.NotFrozen(decision.reason)
+        agent = self._agent_of(instance, decision.limits)
         agent.preflight()
         self._held.open(
             instance.uuid, context.request_id,
@@ -205,12 +226,40 @@ class QuiesceMixin(_Base):
 
     # What both have in common
 
-    def _agent_of(self, instance: seams.Instance) -> guest_agent.Agent:
+    def _decide(self, context: seams.RequestContext,
+                instance: seams.Instance) -> quiesce_policy.Decision:
+        counting = self._properties.read(
+            context, instance, _image_properties(instance))
+        decision = quiesce_policy.decide(
+            counting, CONF.quiesce, self._state_of(instance))
+        for remark in decision.remarks:
+            LOG.info('%s', remark, instance=instance)
+        return decision
+
+    def _state_of(self, instance: seams.Instance) -> quiesce_policy.State:
+        # Nova's database may be minutes behind.
+        try:
+            guest = self._host.get_guest(instance)
+            power = _POWER.get(guest.get_power_state(self._host),
+                               quiesce_policy.Power.UNKNOWN)
+            agent_channel = channel.has_agent_channel(guest.get_xml_desc())
+        except (nova_exception.NovaException,
+                libvirt_driver.libvirt.libvirtError) as error:
+            LOG.debug('The state of the guest is not known: %s', error,
+                      instance=instance)
+            return quiesce_policy.State(quiesce_policy.Power.UNKNOWN)
+        if instance.vm_state == vm_states.SUSPENDED:
+            # libvirt knows nothing of what is kept in a file.
+            power = quiesce_policy.Power.SUSPENDED
+        return quiesce_policy.State(power, agent_channel)
+
+    def _agent_of(self, instance: seams.Instance,
+                  limits: quiesce_policy.Limits) -> guest_agent.Agent:
         options = CONF.quiesce
         return guest_agent.Agent(
             functools.partial(self._domain_of, instance),
             guest_agent.Timeouts(
-                ask=options.agent_timeout, freeze=options.freeze_timeout,
+                ask=options.agent_timeout, freeze=limits.freeze_timeout,
                 thaw=options.thaw_timeout))
 
     def _domain_of(self, instance: seams.Instance) -> guest_agent.Domain:
@@ -234,10 +283,6 @@ class QuiesceLibvirtDriver(
     """The class that ``compute_driver`` names."""
 
 
-def _policy_of(instance: seams.Instance) -> quiesce_policy.Policy:
-    return quiesce_policy.decide(_image_properties(instance))
-
-
 def _nova_requires(instance: seams.Instance) -> bool:
     """Whether nova-api lets its request fail where a freeze failed."""
     return bool(strutils.bool_from_string(
@@ -253,11 +298,37 @@ def _image_properties(instance: seams.Instance) -> dict[str, object]:
     return properties
 
 
+def _root_volume_id(context: seams.RequestContext,
+                    instance: seams.Instance) -> str | None:
+    bdms = objects.BlockDeviceMappingList.get_by_instance_uuid(
+        context, instance.uuid)
+    root = bdms.root_bdm()
+    return root.volume_id if root is not None and root.is_volume else None
+
+
 def _volume_ids(context: seams.RequestContext,
                 instance: seams.Instance) -> set[str]:
     bdms = objects.BlockDeviceMappingList.get_by_instance_uuid(
         context, instance.uuid)
     return {bdm.volume_id for bdm in bdms if bdm.is_volume}
+
+
+def _refusal(error: exception.QuiesceError) -> Exception:
+    """An error that fails a volume-backed snapshot in nova-api.
+
+    nova-api decides by the instance's copy of ``os_require_quiesce`` whether
+    it goes on without a freeze, after any ``NovaException``. This one is none
+    and still from Nova's module, so it crosses the RPC, and the API answers
+    it as what it says.
+
+    :param error: why the guest was not quiesced
+    """
+    told = (409, 'Conflict', nova_exception.InstanceQuiesceFailed(
+        reason=error).format_message())
+    refusal: Exception = nova_exception.ConvertedException(*told)
+    # What it is made of again at the other end.
+    refusal.args = told
+    return refusal
 
 
 @contextlib.contextmanager

@@ -31,12 +31,7 @@ class MaybeFrozen(QuiesceError):
 
 
 class NotRequested(NotFrozen):
-    """The image asks for no quiesce."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            'the image asks for no quiesce: it sets neither '
-            'hw_qemu_guest_agent nor os_require_quiesce')
+    """The policy asks for no quiesce; the text says why."""
 
 
 class AgentNotConfigured(NotFrozen):

@@ -34,15 +34,16 @@ _ENOUGH = (consistency.Level.FILESYSTEM, consistency.Level.OFFLINE)
 class Snapshot:
     """What is decided, tried and proven for one snapshot.
 
-    :param policy: what the instance asks for
+    :param decision: what the policy decided for it
     :param agent: the guest's agent
     :param new_window: makes a freeze window of this guest
     """
 
     def __init__(
-            self, policy: quiesce_policy.Policy, agent: guest_agent.Agent,
+            self, decision: quiesce_policy.Decision,
+            agent: guest_agent.Agent,
             new_window: abc.Callable[[], freeze_window.Window]) -> None:
-        self._policy = policy
+        self._decision = decision
         self._agent = agent
         self._new_window = new_window
         self._usable = False
@@ -67,8 +68,8 @@ class Snapshot:
 
         :raises QuiesceError: quiesce is required, and cannot be had
         """
-        if self._policy is quiesce_policy.Policy.SKIP:
-            self.find_unfreezable(str(exception.NotRequested()))
+        if self._decision.reason is not None:
+            self.find_unfreezable(self._decision.reason)
             return
         try:
             self._agent.preflight()
@@ -107,6 +108,6 @@ class Snapshot:
 
         :raises QuiesceError: quiesce is required, and not proven
         """
-        required = self._policy is quiesce_policy.Policy.REQUIRE
+        required = self._decision.policy is quiesce_policy.Policy.REQUIRE
         if required and self.record.level not in _ENOUGH:
             raise exception.QuiesceError(self.record.reason)

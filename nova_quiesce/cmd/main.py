@@ -71,6 +71,8 @@ def _parser() -> argparse.ArgumentParser:
 def _check(arguments: argparse.Namespace) -> int:
     options = cfg.ConfigOpts()
     conf.register_opts(options)
+    # In nova-compute, oslo.messaging does so.
+    options.register_opt(cfg.IntOpt('rpc_response_timeout', default=60))
     options([], project='nova', prog='nova-compute',
             default_config_files=arguments.config_file)
     conf.validate(options)

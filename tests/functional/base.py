@@ -26,6 +26,7 @@ import warnings
 import fixtures
 from nova import conf
 from nova.tests import fixtures as nova_fixtures
+from nova.tests.fixtures import libvirt as libvirt_fixture
 from nova.tests.functional.libvirt import base
 from sqlalchemy import exc
 
@@ -38,6 +39,8 @@ PREFERRED = {'hw_qemu_guest_agent': 'yes'}
 PARENT = {'quiesce_consistency': 'filesystem', 'quiesce_reason': 'parent',
           'quiesce_frozen_at': '2020-01-01T00:00:00.000+00:00',
           'quiesce_window_ms': '1', 'quiesce_filesystems': '7'}
+CHANNEL = ("<channel type='unix'>"
+           "<target type='virtio' name='org.qemu.guest_agent.0'/></channel>")
 
 
 class CinderFixture(nova_fixtures.CinderFixture):  # type: ignore[misc]
@@ -84,6 +87,9 @@ class QuiesceTestBase(base.ServersTestBase):  # type: ignore[misc]
                      'agentSetResponseTimeout'):
             self._pass_on(name)
         self.frozen_at_cut: list[bool] = []
+        #: The image that the servers are booted from.
+        self.parent_id = ''
+        self._tell_channel()
         self.on_abort: abc.Callable[[], None] = lambda: None
         self.useFixture(fixtures.MonkeyPatch(
             'nova.tests.fixtures.libvirt.Domain.blockJobAbort',
@@ -120,6 +126,18 @@ class QuiesceTestBase(base.ServersTestBase):  # type: ignore[misc]
             'nova.tests.fixtures.libvirt.Domain.%s' % name,
             lambda domain, *args: getattr(self.guest, name)(*args)))
 
+    def _tell_channel(self) -> None:
+        # Nova's fake forgets the channels that a domain was defined with.
+        xml_desc = libvirt_fixture.Domain.XMLDesc
+
+        def tell(domain: typing.Any, flags: int) -> str:
+            channels = CHANNEL if self.guest.configured else ''
+            described: str = xml_desc(domain, flags)
+            return described.replace('</devices>', channels + '</devices>')
+
+        self.useFixture(fixtures.MonkeyPatch(
+            'nova.tests.fixtures.libvirt.Domain.XMLDesc', tell))
+
     def _abort(self) -> None:
         self.frozen_at_cut.append(self.guest.frozen)
         self.on_abort()
@@ -141,13 +159,16 @@ class QuiesceTestBase(base.ServersTestBase):  # type: ignore[misc]
 
         :param properties: what its image says
         """
-        image = self.glance.create(None, {
+        self._create_parent(properties)
+        server: dict[str, typing.Any] = self._create_server(
+            image_uuid=self.parent_id, networks='none')
+        return server
+
+    def _create_parent(self, properties: dict[str, str]) -> None:
+        self.parent_id = self.glance.create(None, {
             'name': 'guest', 'container_format': 'bare',
             'disk_format': 'qcow2', 'min_ram': 0, 'min_disk': 0,
-            'visibility': 'public', 'properties': dict(properties)})
-        server: dict[str, typing.Any] = self._create_server(
-            image_uuid=image['id'], networks='none')
-        return server
+            'visibility': 'public', 'properties': dict(properties)})['id']
 
     def boot_from_volume(
             self, properties: dict[str, str]) -> dict[str, typing.Any]:
@@ -155,7 +176,9 @@ class QuiesceTestBase(base.ServersTestBase):  # type: ignore[misc]
 
         :param properties: what the image says that its volume was made of
         """
-        self.cinder.image_properties = properties
+        self._create_parent(properties)
+        self.cinder.image_properties = {
+            **properties, 'image_id': self.parent_id}
         request = self._build_server(networks='none')
         request.pop('imageRef')
         request['block_device_mapping_v2'] = [{
@@ -166,6 +189,10 @@ class QuiesceTestBase(base.ServersTestBase):  # type: ignore[misc]
         active: dict[str, typing.Any] = self._wait_for_state_change(
             server, 'ACTIVE')
         return active
+
+    def set_on_parent(self, **properties: str) -> None:
+        """Change the image that the servers were booted from."""
+        self.glance.images[self.parent_id]['properties'].update(properties)
 
     def create_image(self, server: dict[str, typing.Any],
                      name: str = 'snapshot') -> str:

@@ -128,6 +128,59 @@ class ImageBackedTest(base.QuiesceTestBase):
         self.assertEqual('crash', record['quiesce_consistency'])
         self.assertIn('no filesystem', record['quiesce_reason'])
 
+    def test_required_since_it_was_booted(self) -> None:
+        server = self.boot(base.PREFERRED)
+        self.set_on_parent(os_require_quiesce='yes')
+        self.guest.connected = False
+        image_id = self.create_image(server)
+        self._assert_failed(server, image_id, 'install and start')
+
+    def test_required_as_it_was_booted(self) -> None:
+        server = self.boot(base.QUIESCED)
+        self.set_on_parent(os_require_quiesce='no')
+        self.guest.connected = False
+        image_id = self.create_image(server)
+        self._assert_failed(server, image_id, 'install and start')
+
+    def test_parent_is_gone(self) -> None:
+        server = self.boot(base.QUIESCED)
+        self.glance.delete(None, self.parent_id)
+        record = self.properties_of(self.create_image(server))
+        self.assertEqual('filesystem', record['quiesce_consistency'])
+        warning, = (
+            line for line in self.stdlog.logger.output.splitlines()
+            if 'that the instance was booted with count' in line)
+        self.assertIn('[nova_quiesce.properties]', warning)
+        self.assertIn(self.parent_id, warning)
+
+    def test_opted_out(self) -> None:
+        server = self.boot({**base.PREFERRED, 'os_skip_quiesce': 'yes'})
+        record = self.properties_of(self.create_image(server))
+        self.assertEqual('crash', record['quiesce_consistency'])
+        self.assertIn('opts out', record['quiesce_reason'])
+        self.assertEqual([], self.guest.calls)
+
+    def test_required_and_no_channel(self) -> None:
+        server = self.boot(base.QUIESCED)
+        self.guest.configured = False
+        image_id = self.create_image(server)
+        self._assert_failed(server, image_id, 'no guest agent channel')
+        self.assertEqual([], self.guest.calls)
+
+    def test_host_is_switched_off(self) -> None:
+        self.flags(mode='off', group='quiesce')
+        server = self.boot(base.PREFERRED)
+        record = self.properties_of(self.create_image(server))
+        self.assertIn('switched off', record['quiesce_reason'])
+        self.assertEqual([], self.guest.calls)
+
+    def test_required_and_host_is_switched_off(self) -> None:
+        self.flags(mode='off', group='quiesce')
+        server = self.boot(base.QUIESCED)
+        image_id = self.create_image(server)
+        self._assert_failed(server, image_id, 'switched off')
+        self.assertEqual([], self.guest.calls)
+
     def test_not_asked_for(self) -> None:
         server = self.boot({})
         record = self.properties_of(self.create_image(server))

@@ -86,6 +86,30 @@ class VolumeBackedTest(base.QuiesceTestBase):
         self.assertEqual('yes', properties['os_require_quiesce'])
         self.assertEqual({}, self.properties_of(image_id))
 
+    def _assert_refused(self, server: dict[str, str], reason: str) -> None:
+        images = set(self.glance.images)
+        error = self.assertRaises(client.OpenStackApiException,
+                                  self.create_image, server)
+        self.assertEqual(409, error.response.status_code)
+        self.assertIn(reason, error.response.text)
+        self.assertEqual(images, set(self.glance.images))
+        self.assertEqual({}, self.cinder.volume_snapshots)
+
+    def test_required_since_it_was_booted(self) -> None:
+        server = self.boot_from_volume(base.PREFERRED)
+        self.set_on_parent(os_require_quiesce='yes')
+        self.guest.connected = False
+        self._assert_refused(server, 'install and start')
+        self.guest.connected = True
+        record = self._record_of(self.create_image(server))
+        self.assertEqual('filesystem', record['quiesce_consistency'])
+
+    def test_misspelt_requirement_is_kept(self) -> None:
+        server = self.boot_from_volume(
+            {**base.PREFERRED, 'os_require_quiesce': 'ture'})
+        self.guest.connected = False
+        self._assert_refused(server, 'install and start')
+
     def test_failing_cinder(self) -> None:
         server = self.boot_from_volume(base.QUIESCED)
 

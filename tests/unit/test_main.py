@@ -92,6 +92,12 @@ class CheckTest(unittest.TestCase):
         self.assertIn('[quiesce] freeze_timeout = 7\n', out)
         self.assertIn('compute_driver.py', out)
 
+    def test_risky(self) -> None:
+        with self.assertLogs('nova_quiesce', 'WARNING') as logs:
+            self.assertEqual(0, self._check(
+                '[DEFAULT]\nrpc_response_timeout = 50\n')[0])
+        self.assertIn('rpc_response_timeout (50 s)', logs.output[0])
+
     def test_wrong_option(self) -> None:
         code, _, err = self._check('[quiesce]\nfreeze_timeout = soon\n')
         self.assertEqual(1, code)

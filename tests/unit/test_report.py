@@ -35,7 +35,8 @@ def new_snapshot(wanted: policy.Policy) -> snapshot.Snapshot:
     """A snapshot that nothing is known of yet."""
     domain = fixture.FakeDomain()
     return snapshot.Snapshot(
-        wanted, agent.Agent(lambda: domain, agent.Timeouts(1, 1, 1)),
+        policy.Decision(wanted, policy.Limits(1, 1)),
+        agent.Agent(lambda: domain, agent.Timeouts(1, 1, 1)),
         lambda: test_window.new_window(domain))
 
 

@@ -38,7 +38,10 @@ class SnapshotTestCase(unittest.TestCase):
 
     def _snapshot(self, wanted: policy.Policy) -> snapshot.Snapshot:
         return snapshot.Snapshot(
-            wanted,
+            policy.Decision(
+                wanted, policy.Limits(1, 1),
+                reason=('the image asks for no quiesce'
+                        if wanted is policy.Policy.SKIP else None)),
             agent.Agent(lambda: self.domain, agent.Timeouts(1, 1, 1)),
             lambda: test_window.new_window(self.domain))
 
