@@ -60,6 +60,9 @@ class Domain(typing.Protocol):
     def isActive(self) -> int:
         """Whether the domain runs or is paused: 1, or 0."""
 
+    def ID(self) -> int:
+        """Which start of the domain this is; -1 where it does not run."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Timeouts:
@@ -84,6 +87,21 @@ class Agent:
         self._lookup = lookup
         self._timeouts = timeouts
         self._domain: Domain | None = None
+
+    def domain_id(self) -> int:
+        """Which start of the domain this is, by libvirt's count.
+
+        :raises GuestGone: there is none, or it does not run
+        """
+        if self._domain is None:
+            self._domain = self._lookup()
+        try:
+            number = self._domain.ID()
+        except libvirt.libvirtError as error:
+            raise exception.GuestGone() from error
+        if number < 0:
+            raise exception.GuestGone()
+        return number
 
     def preflight(self) -> int | None:
         """Find out, before anything is frozen, whether the agent is alive.

@@ -36,24 +36,18 @@ from nova_quiesce import agent as guest_agent
 from nova_quiesce import channel
 from nova_quiesce import conf
 from nova_quiesce import consistency
-from nova_quiesce.cuts import cinder
 from nova_quiesce.cuts import mirror
 from nova_quiesce import exception
+from nova_quiesce import neighbours
 from nova_quiesce import policy as quiesce_policy
 from nova_quiesce import properties
 from nova_quiesce import report
+from nova_quiesce import safety
 from nova_quiesce import seams
 from nova_quiesce import snapshot as taken
-from nova_quiesce import window as freeze_window
 
 LOG = logging.getLogger(__name__)
 CONF = nova_conf.CONF
-
-if typing.TYPE_CHECKING:
-    _Base = seams.LibvirtDriver
-else:
-    _Base = object
-
 
 _POWER = {
     power_state.RUNNING: quiesce_policy.Power.RUNNING,
@@ -68,7 +62,7 @@ class _InProgress(typing.NamedTuple):
     snapshot: taken.Snapshot
 
 
-class QuiesceMixin(_Base):
+class QuiesceMixin(neighbours.ThawFirstMixin):
     """Verified freezes around the snapshots of a libvirt driver."""
 
     def __init__(self, virtapi: object, read_only: bool = False) -> None:
@@ -76,17 +70,22 @@ class QuiesceMixin(_Base):
         conf.validate(CONF)
         super().__init__(virtapi, read_only)
         self._snapshots: dict[str, _InProgress] = {}
-        self._held = cinder.HeldWindows(CONF.quiesce.max_freeze_time)
+        self._safety = safety.Safety(CONF.quiesce, self._uri())
         self._recordings = report.Recordings()
         self._properties = properties.Reader(
             self._image_api, self._volume_api, _root_volume_id, CONF.quiesce)
         self._image_api = report.RecordingImageAPI(
             self._image_api, self._snapshot_for_image)
 
+    def init_host(self, host: str) -> None:
+        """Thaw what an earlier nova-compute left frozen."""
+        super().init_host(host)
+        self._safety.start(self._find_by_uuid)
+
     def cleanup_host(self, host: str) -> None:
         """Thaw what is frozen, while the hypervisor is still connected."""
         self._recordings.stop()
-        self._held.close_all('nova-compute was stopped during the snapshot')
+        self._safety.stop()
         super().cleanup_host(host)
 
     def spawn(self, context: seams.RequestContext, instance: seams.Instance,
@@ -116,7 +115,9 @@ class QuiesceMixin(_Base):
         agent = self._agent_of(instance, decision.limits)
         snapshot = taken.Snapshot(
             decision, agent,
-            functools.partial(self._new_window, instance, agent))
+            functools.partial(self._safety.new_window, agent, instance,
+                              decision.limits, context.request_id,
+                              'snapshot'))
         self._snapshots[instance.uuid] = _InProgress(image_id, snapshot)
         try:
             with _nova_errors(instance), report.tell_tenant(
@@ -201,9 +202,12 @@ class QuiesceMixin(_Base):
             raise exception.NotFrozen(decision.reason)
         agent = self._agent_of(instance, decision.limits)
         agent.preflight()
-        self._held.open(
-            instance.uuid, context.request_id,
-            self._new_window(instance, agent),
+        window = self._safety.new_window(
+            agent, instance, decision.limits, context.request_id,
+            'volume snapshots')
+        self._safety.held.open(
+            instance.uuid, context.request_id, window,
+            decision.limits.max_freeze_time,
             lambda evidence: record(consistency.judge(evidence)))
 
     def unquiesce(self, context: seams.RequestContext,
@@ -211,7 +215,7 @@ class QuiesceMixin(_Base):
         """Thaw a guest that :meth:`quiesce` froze for the same request."""
         if instance.uuid in self._snapshots:
             return
-        if not self._held.close(instance.uuid, context.request_id):
+        if not self._safety.held.close(instance.uuid, context.request_id):
             LOG.info('Request %s holds no freeze of this instance: there is '
                      'nothing to thaw', context.request_id, instance=instance)
 
@@ -253,16 +257,19 @@ class QuiesceMixin(_Base):
             power = quiesce_policy.Power.SUSPENDED
         return quiesce_policy.State(power, agent_channel)
 
+    def lapse(self, instance: seams.Instance, operation: str) -> None:
+        """End the freeze of a guest that another operation would meet."""
+        self._safety.held.lapse(
+            instance.uuid,
+            'the instance was %s during the snapshot' % operation)
+
     def _agent_of(self, instance: seams.Instance,
                   limits: quiesce_policy.Limits) -> guest_agent.Agent:
-        options = CONF.quiesce
         return guest_agent.Agent(
-            functools.partial(self._domain_of, instance),
-            guest_agent.Timeouts(
-                ask=options.agent_timeout, freeze=limits.freeze_timeout,
-                thaw=options.thaw_timeout))
+            functools.partial(self._find_domain, instance),
+            self._safety.timeouts(limits.freeze_timeout))
 
-    def _domain_of(self, instance: seams.Instance) -> guest_agent.Domain:
+    def _find_domain(self, instance: object) -> guest_agent.Domain:
         try:
             guest = self._host.get_guest(instance)
         except nova_exception.InstanceNotFound as error:
@@ -270,11 +277,9 @@ class QuiesceMixin(_Base):
         domain: guest_agent.Domain = guest._domain
         return domain
 
-    def _new_window(self, instance: seams.Instance,
-                    agent: guest_agent.Agent) -> freeze_window.Window:
-        return freeze_window.Window(
-            agent, instance.name,
-            CONF.quiesce.thaw_timeout, CONF.quiesce.thaw_retry_interval)
+    def _find_by_uuid(self, instance_uuid: str) -> guest_agent.Domain:
+        # The id is for the name in an error's text alone.
+        return self._find_domain(objects.Instance(id=0, uuid=instance_uuid))
 
 
 class QuiesceLibvirtDriver(

@@ -44,6 +44,7 @@ class FakeDomain:
 
     def __init__(self, filesystems: int = 2) -> None:
         self.filesystems = filesystems
+        self.number = 1
         self.frozen = False
         self.configured = True
         self.connected = True
@@ -62,6 +63,12 @@ class FakeDomain:
         if not self.defined:
             raise self._no_domain()
         return 1
+
+    def ID(self) -> int:
+        """Which start of the domain this is."""
+        if not self.defined:
+            raise self._no_domain()
+        return self.number
 
     def agentSetResponseTimeout(self, timeout: int, flags: int = 0) -> int:
         """Limit the agent calls that follow."""

@@ -79,6 +79,14 @@ class LibvirtDriver:
     def __init__(self, virtapi: object, read_only: bool = False) -> None:
         """Start the driver."""
 
+    @staticmethod
+    def _uri() -> str:
+        """The hypervisor's, for libvirt."""
+        raise NotImplementedError
+
+    def init_host(self, host: str) -> None:
+        """Start the service, before it takes requests."""
+
     def cleanup_host(self, host: str) -> None:
         """Stop the driver."""
 
@@ -100,6 +108,38 @@ class LibvirtDriver:
                        guest: typing.Any, *args: object,
                        **kwargs: object) -> None:
         """Called by snapshot() to copy the disk of a running instance."""
+
+    def pause(self, instance: Instance) -> None:
+        """Pause an instance."""
+
+    def suspend(self, context: RequestContext, instance: Instance) -> None:
+        """Suspend an instance."""
+
+    def reboot(self, context: RequestContext, instance: Instance,
+               network_info: object, reboot_type: str, *args: object,
+               **kwargs: object) -> None:
+        """Reboot an instance."""
+
+    def power_off(self, instance: Instance, timeout: int = 0,
+                  retry_interval: int = 0) -> None:
+        """Stop an instance."""
+
+    def destroy(self, context: RequestContext, instance: Instance,
+                *args: object, **kwargs: object) -> None:
+        """Destroy an instance."""
+
+    def rescue(self, context: RequestContext, instance: Instance,
+               *args: object, **kwargs: object) -> None:
+        """Rescue an instance."""
+
+    def live_migration(self, context: RequestContext, instance: Instance,
+                       *args: object, **kwargs: object) -> None:
+        """Migrate a running instance away from this host."""
+
+    def migrate_disk_and_power_off(
+            self, context: RequestContext, instance: Instance,
+            *args: object, **kwargs: object) -> typing.Any:
+        """Move an instance away from this host."""
 
     def quiesce(self, context: RequestContext, instance: Instance,
                 image_meta: object) -> None:

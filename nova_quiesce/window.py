@@ -28,6 +28,7 @@ from oslo_log import log as logging
 from nova_quiesce import agent as guest_agent
 from nova_quiesce import consistency
 from nova_quiesce import exception
+from nova_quiesce import hold as holding
 
 LOG = logging.getLogger(__name__)
 
@@ -36,19 +37,23 @@ class Window:
     """One freeze of one guest.
 
     :param agent: the guest's agent
+    :param hold: what outlives this process while the guest is frozen
     :param name: what to call the guest in the log
     :param thaw_timeout: seconds to wait for a confirmed thaw before it is
         left to the background
     :param retry_interval: seconds between two tries to thaw
     """
 
-    def __init__(self, agent: guest_agent.Agent, name: str,
-                 thaw_timeout: float, retry_interval: float) -> None:
+    def __init__(self, agent: guest_agent.Agent, hold: holding.Hold,
+                 name: str, thaw_timeout: float,
+                 retry_interval: float) -> None:
         self._agent = agent
+        self._hold = hold
         self._name = name
         self._thaw_timeout = thaw_timeout
         self._retry_interval = retry_interval
         self._started = 0.0
+        self._ended = 0.0
         self._frozen_at: datetime.datetime | None = None
         self._frozen = 0
 
@@ -58,11 +63,15 @@ class Window:
         :raises NotFrozen: the freeze did not reach the guest
         :raises MaybeFrozen: it may have; the guest was thawed, or is being
             thawed in the background
+        :raises QuiesceError: nothing was sent, because nothing would outlive
+            this process
         """
+        self._hold.take()
         self._started = time.monotonic()
         try:
             self._frozen = self._agent.freeze()
         except exception.NotFrozen:
+            self._hold.drop()
             raise
         except BaseException:
             # Whatever it was, the freeze may have been sent.
@@ -71,6 +80,13 @@ class Window:
         self._frozen_at = datetime.datetime.now(datetime.UTC)
         LOG.info('Guest %(name)s: froze %(count)d filesystems',
                  {'name': self._name, 'count': self._frozen})
+
+    def limit(self, seconds: float) -> None:
+        """Have the guest thawed from outside, should this process stall.
+
+        :param seconds: from now
+        """
+        self._hold.limit(seconds)
 
     def close(self, lapse: str | None = None) -> consistency.Evidence:
         """Thaw the guest.
@@ -82,7 +98,7 @@ class Window:
         thawed = self._thaw()
         evidence = consistency.Evidence(
             frozen_at=self._frozen_at,
-            seconds=time.monotonic() - self._started,
+            seconds=(self._ended or time.monotonic()) - self._started,
             frozen=self._frozen, thawed=thawed, lapse=lapse)
         LOG.info('Guest %(name)s: thawed %(count)s filesystems, the freeze '
                  'window took %(ms)d ms',
@@ -95,7 +111,7 @@ class Window:
         level = logging.WARNING
         while True:
             try:
-                return self._agent.thaw()
+                return self._thaw_once()
             except exception.GuestGone:
                 return None
             except Exception as error:
@@ -111,13 +127,28 @@ class Window:
                          name='thaw-%s' % self._name).start()
         return None
 
+    def _thaw_once(self) -> int:
+        try:
+            count = self._agent.thaw()
+        except exception.GuestGone:
+            self._end()
+            raise
+        self._end()
+        return count
+
+    def _end(self) -> None:
+        # The window ends with the thaw's answer, and not with the lease's
+        # way to the disk.
+        self._ended = time.monotonic()
+        self._hold.drop()
+
     def _keep_thawing(self) -> None:
         LOG.error('Guest %s did not confirm its thaw; nova-compute goes on '
                   'thawing it', self._name)
         while True:
             time.sleep(self._retry_interval)
             try:
-                self._agent.thaw()
+                self._thaw_once()
             except exception.GuestGone:
                 LOG.info('Guest %s is gone, nothing is left to thaw',
                          self._name)

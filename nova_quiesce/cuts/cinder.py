@@ -40,9 +40,10 @@ _CONTENDED = ('another snapshot of this instance was requested during this '
 
 class _Held:
     def __init__(self, owner: str, window: freeze_window.Window,
-                 on_close: OnClose) -> None:
+                 seconds: float, on_close: OnClose) -> None:
         self.owner = owner
         self.window = window
+        self.seconds = seconds
         self.on_close = on_close
         self.contended = False
         self.abandoned = False
@@ -54,39 +55,40 @@ class HeldWindows:
 
     At most one per instance. A window has an owner, the request that opened
     it, and no other request can close it.
-
-    :param deadline: seconds after which a window closes by itself
     """
 
-    def __init__(self, deadline: float) -> None:
-        self._deadline = deadline
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._held: dict[str, _Held] = {}
 
     def open(self, instance_uuid: str, owner: str,
-             window: freeze_window.Window, on_close: OnClose) -> None:
+             window: freeze_window.Window, seconds: float,
+             on_close: OnClose) -> None:
         """Freeze a guest and keep it frozen after this call.
 
         :param instance_uuid: whose guest
         :param owner: id of the request that asks for it
         :param window: the window to open
+        :param seconds: how long the guest may stay frozen; the window closes
+            by itself then
         :param on_close: called once the window is closed, by this request
             or at the deadline
         :raises WindowBusy: another request holds a window of this guest
         :raises QuiesceError: the guest was not frozen
         """
-        held = self._reserve(instance_uuid, _Held(owner, window, on_close))
+        held = self._reserve(
+            instance_uuid, _Held(owner, window, seconds, on_close))
         try:
             window.open()
         except BaseException:
             self._drop(instance_uuid, held)
             raise
-        with self._lock:
-            if not held.abandoned:
-                held.timer = self._arm(instance_uuid, held)
-                return
-        self._finish(instance_uuid, held, _ABANDONED)
-        raise exception.MaybeFrozen(_ABANDONED)
+        try:
+            window.limit(seconds)
+            self._arm(instance_uuid, held)
+        except BaseException as error:
+            self._finish(instance_uuid, held, str(error))
+            raise
 
     def close(self, instance_uuid: str, owner: str) -> bool:
         """Thaw a guest that :meth:`open` froze.
@@ -105,6 +107,17 @@ class HeldWindows:
                 return False
         return self._finish(instance_uuid, held, None)
 
+    def lapse(self, instance_uuid: str, reason: str) -> None:
+        """Thaw a guest before its request asks for it.
+
+        :param instance_uuid: whose guest
+        :param reason: why, for the record
+        """
+        with self._lock:
+            held = self._held.get(instance_uuid)
+        if held is not None:
+            self._finish(instance_uuid, held, reason)
+
     def close_all(self, reason: str) -> None:
         """Thaw all guests, because this service stops.
 
@@ -115,12 +128,15 @@ class HeldWindows:
         for instance_uuid, held in everything:
             self._finish(instance_uuid, held, reason)
 
-    def _arm(self, instance_uuid: str, held: _Held) -> threading.Timer:
+    def _arm(self, instance_uuid: str, held: _Held) -> None:
         timer = threading.Timer(
-            self._deadline, self._expire, (instance_uuid, held))
+            held.seconds, self._expire, (instance_uuid, held))
         timer.daemon = True
-        timer.start()
-        return timer
+        with self._lock:
+            if held.abandoned:
+                raise exception.MaybeFrozen(_ABANDONED)
+            held.timer = timer
+            timer.start()
 
     def _reserve(self, instance_uuid: str, held: _Held) -> _Held:
         with self._lock:
@@ -142,13 +158,13 @@ class HeldWindows:
         lapsed = self._finish(
             instance_uuid, held,
             'the guest was thawed at its deadline of %g s, before the volume '
-            'snapshots were complete' % self._deadline)
+            'snapshots were complete' % held.seconds)
         if lapsed:
             LOG.error('The guest of instance %(uuid)s was frozen for '
                       '%(limit)g s and is thawed at this deadline: nova-api, '
                       'Cinder or the message broker did not finish request '
                       '%(owner)s',
-                      {'uuid': instance_uuid, 'limit': self._deadline,
+                      {'uuid': instance_uuid, 'limit': held.seconds,
                        'owner': held.owner})
 
     def _finish(self, instance_uuid: str, held: _Held,

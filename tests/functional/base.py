@@ -32,6 +32,7 @@ from sqlalchemy import exc
 
 from nova_quiesce import conf as quiesce_conf
 from nova_quiesce import fixture
+from nova_quiesce import lease_directory
 
 QUIESCED = {'hw_qemu_guest_agent': 'yes', 'os_require_quiesce': 'yes'}
 PREFERRED = {'hw_qemu_guest_agent': 'yes'}
@@ -82,8 +83,10 @@ class QuiesceTestBase(base.ServersTestBase):  # type: ignore[misc]
         # Nova makes an error of it, for its own pinned version.
         warnings.filterwarnings('ignore', category=exc.SADeprecationWarning)
         self.guest = fixture.FakeDomain()
-        self.addCleanup(lambda: self.assertFalse(self.guest.frozen))
-        for name in ('fsInfo', 'fsFreeze', 'fsThaw',
+        leases = self.useFixture(fixtures.TempDir()).path + '/leases'
+        self.leases = lease_directory.LeaseDirectory(leases)
+        self.addCleanup(self._assert_nothing_left)
+        for name in ('fsInfo', 'fsFreeze', 'fsThaw', 'isActive',
                      'agentSetResponseTimeout'):
             self._pass_on(name)
         self.frozen_at_cut: list[bool] = []
@@ -101,10 +104,16 @@ class QuiesceTestBase(base.ServersTestBase):  # type: ignore[misc]
             'nova.tests.fixtures.GlanceFixture.timestamp',
             property(lambda glance: datetime.datetime.now(datetime.UTC))))
         quiesce_conf.register_opts(conf.CONF)
+        # The guard would not find the fake hypervisor.
+        self.flags(lease_directory=leases, guard='off', group='quiesce')
         self.flags(thaw_timeout=1, thaw_retry_interval=0.1,
                    record_timeout=10, group='quiesce')
         self.start_compute()
         self.addCleanup(self._end_recordings)
+
+    def _assert_nothing_left(self) -> None:
+        self.assertFalse(self.guest.frozen)
+        self.assertEqual(([], []), self.leases.read_all())
 
     def _end_recordings(self) -> None:
         # They would go on in the next test, whose Glance is another one.

@@ -16,6 +16,7 @@ import time
 
 from nova.tests.functional.api import client
 
+from nova_quiesce import lease as leases
 from tests.functional import base
 
 SOON = 20
@@ -124,6 +125,56 @@ class VolumeBackedTest(base.QuiesceTestBase):
             time.sleep(0.05)
         self.assertFalse(self.guest.frozen)
         self.assertEqual(['fsInfo', 'fsFreeze', 'fsThaw'], self.guest.calls)
+
+    def _snapshot_during(self, **action: object) -> dict[str, str]:
+        """Let another operation begin while volumes are snapshotted."""
+        server = self.boot_from_volume(base.QUIESCED)
+        frozen: list[bool] = []
+
+        def act() -> None:
+            self.assertTrue(self.guest.frozen)
+            self.assertEqual(1, len(self.leases.read_all()[0]))
+            self.api.post_server_action(server['id'], action)
+            end = time.monotonic() + SOON
+            while self.guest.frozen and time.monotonic() < end:
+                time.sleep(0.05)
+            frozen.append(self.guest.frozen)
+
+        self.cinder.on_snapshot = act
+        image_id = self.ask_for_image(server)
+        self.assertEqual([False], frozen)
+        self.assertEqual(1, self.guest.calls.count('fsThaw'))
+        return self._record_of(image_id)
+
+    def test_pause_meets_a_thawed_guest(self) -> None:
+        record = self._snapshot_during(pause=None)
+        self.assertEqual('crash', record['quiesce_consistency'])
+        self.assertIn('paused', record['quiesce_reason'])
+
+    def test_suspend_meets_a_thawed_guest(self) -> None:
+        record = self._snapshot_during(suspend=None)
+        self.assertEqual('crash', record['quiesce_consistency'])
+        self.assertIn('suspended', record['quiesce_reason'])
+
+    def test_soft_stop_meets_a_thawed_guest(self) -> None:
+        stop = {'os-stop': None}
+        record = self._snapshot_during(**stop)
+        self.assertEqual('crash', record['quiesce_consistency'])
+        self.assertIn('stopped', record['quiesce_reason'])
+
+    def test_soft_reboot_meets_a_thawed_guest(self) -> None:
+        record = self._snapshot_during(reboot={'type': 'SOFT'})
+        self.assertEqual('crash', record['quiesce_consistency'])
+        self.assertIn('rebooted', record['quiesce_reason'])
+
+    def test_lease_that_was_left_behind(self) -> None:
+        server = self.boot_from_volume(base.QUIESCED)
+        domain = self.driver._find_by_uuid(server['id'])
+        self.leases.acquire(leases.Lease.new(
+            server['id'], 'req-1', 'a test', 60, domain.ID()))
+        self.guest.frozen = True
+        self.driver.init_host('compute1')
+        self.assertFalse(self.guest.frozen)
 
     def test_stopping_service_thaws(self) -> None:
         server = self.boot_from_volume(base.QUIESCED)

@@ -43,7 +43,9 @@ class SeamsTest(unittest.TestCase):
 
     def test_all_of_them_are_overridden(self) -> None:
         for name in SEAMS:
-            self.assertIn(name, vars(driver.QuiesceMixin), name)
+            self.assertTrue(any(
+                name in vars(one)
+                for one in driver.QuiesceMixin.__mro__), name)
 
     def test_nova_sets_the_attributes_that_are_read(self) -> None:
         source = inspect.getsource(libvirt_driver.LibvirtDriver.__init__)

@@ -22,17 +22,39 @@ from nova_quiesce import agent
 from nova_quiesce import consistency
 from nova_quiesce import exception
 from nova_quiesce import fixture
+from nova_quiesce import hold as holding
 from nova_quiesce import window
 
 SOON = 10
 
 
-def new_window(domain: fixture.FakeDomain,
-               thaw_timeout: float = 0.05) -> window.Window:
+class FakeHold(holding.Hold):
+    """A hold that only remembers whether it is held."""
+
+    def __init__(self) -> None:
+        self.is_held = False
+        self.refusal: Exception | None = None
+
+    def take(self) -> None:
+        """Take it, unless it is to be refused."""
+        if self.refusal is not None:
+            raise self.refusal
+        self.is_held = True
+
+    def limit(self, seconds: float) -> None:
+        """Nobody watches."""
+
+    def drop(self) -> None:
+        """Give it up."""
+        self.is_held = False
+
+
+def new_window(domain: fixture.FakeDomain, thaw_timeout: float = 0.05,
+               hold: holding.Hold | None = None) -> window.Window:
     """A window of a fake guest that retries fast."""
     return window.Window(
-        agent.Agent(lambda: domain, agent.Timeouts(1, 1, 1)), 'guest',
-        thaw_timeout, 0.01)
+        agent.Agent(lambda: domain, agent.Timeouts(1, 1, 1)),
+        hold or FakeHold(), 'guest', thaw_timeout, 0.01)
 
 
 def wait_until_thawed(domain: fixture.FakeDomain) -> None:
@@ -49,11 +71,15 @@ class FrozenTest(unittest.TestCase):
     def setUp(self) -> None:
         super().setUp()
         self.domain = fixture.FakeDomain()
+        self.hold = FakeHold()
+        # Last: a lease ends with a confirmed thaw, and not before.
+        self.addCleanup(lambda: self.assertFalse(self.hold.is_held))
         self.addCleanup(wait_until_thawed, self.domain)
 
     def _run(self, **kwargs: float) -> consistency.Evidence:
-        with window.frozen(new_window(self.domain, **kwargs)) as proof:
+        with window.frozen(new_window(self.domain, hold=self.hold, **kwargs)) as proof:
             self.assertTrue(self.domain.frozen)
+            self.assertTrue(self.hold.is_held)
         assert proof.evidence is not None
         return proof.evidence
 
@@ -64,21 +90,21 @@ class FrozenTest(unittest.TestCase):
         self.assertFalse(self.domain.frozen)
 
     def test_window_is_measured(self) -> None:
-        with window.frozen(new_window(self.domain)) as proof:
+        with window.frozen(new_window(self.domain, hold=self.hold)) as proof:
             time.sleep(0.02)
         assert proof.evidence is not None
         self.assertGreaterEqual(proof.evidence.seconds, 0.02)
 
     def test_exception_inside(self) -> None:
         with self.assertRaisesRegex(RuntimeError, 'the cut failed'):
-            with window.frozen(new_window(self.domain)):
+            with window.frozen(new_window(self.domain, hold=self.hold)):
                 raise RuntimeError('the cut failed')
         self.assertFalse(self.domain.frozen)
         self.assertEqual(['fsFreeze', 'fsThaw'], self.domain.calls)
 
     def test_exit_inside(self) -> None:
         with self.assertRaises(SystemExit):
-            with window.frozen(new_window(self.domain)):
+            with window.frozen(new_window(self.domain, hold=self.hold)):
                 raise SystemExit(1)
         self.assertFalse(self.domain.frozen)
 
@@ -88,6 +114,18 @@ class FrozenTest(unittest.TestCase):
         with self.assertRaises(exception.AgentNotConnected):
             self._run()
         self.assertEqual(['fsFreeze'], self.domain.calls)
+
+    def test_nothing_is_sent_without_a_lease(self) -> None:
+        self.hold.refusal = exception.WindowBusy('req-1')
+        with self.assertRaises(exception.WindowBusy):
+            self._run()
+        self.assertEqual([], self.domain.calls)
+
+    def test_lease_outlasts_an_unconfirmed_thaw(self) -> None:
+        with window.frozen(new_window(self.domain, hold=self.hold)):
+            self.domain.connected = False
+        self.assertTrue(self.hold.is_held)
+        self.domain.connected = True
 
     def test_failed_freeze_is_thawed(self) -> None:
         self.domain.errors['fsFreeze'] = [fixture.libvirt_error(
@@ -124,7 +162,7 @@ class FrozenTest(unittest.TestCase):
         self.assertFalse(self.domain.frozen)
 
     def test_unconfirmed_thaw_goes_on_in_the_background(self) -> None:
-        with window.frozen(new_window(self.domain)) as proof:
+        with window.frozen(new_window(self.domain, hold=self.hold)) as proof:
             self.domain.connected = False
         assert proof.evidence is not None
         self.assertIsNone(proof.evidence.thawed)
@@ -133,7 +171,7 @@ class FrozenTest(unittest.TestCase):
         wait_until_thawed(self.domain)
 
     def test_guest_that_vanishes_is_not_thawed_forever(self) -> None:
-        with window.frozen(new_window(self.domain)) as proof:
+        with window.frozen(new_window(self.domain, hold=self.hold)) as proof:
             self.domain.frozen = False
             self.domain.defined = False
         assert proof.evidence is not None
@@ -143,7 +181,7 @@ class FrozenTest(unittest.TestCase):
                               if thread.name == 'thaw-guest'])
 
     def test_thawed_by_somebody_else(self) -> None:
-        with window.frozen(new_window(self.domain)) as proof:
+        with window.frozen(new_window(self.domain, hold=self.hold)) as proof:
             self.domain.frozen = False
         assert proof.evidence is not None
         self.assertIs(consistency.Level.CRASH,

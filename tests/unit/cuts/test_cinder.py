@@ -14,6 +14,7 @@
 
 import threading
 import unittest
+from unittest import mock
 
 from nova_quiesce import consistency
 from nova_quiesce.cuts import cinder
@@ -31,7 +32,7 @@ class HeldWindowsTest(unittest.TestCase):
         self.domain = fixture.FakeDomain()
         self.closed: list[consistency.Evidence] = []
         self.ended = threading.Event()
-        self.held = cinder.HeldWindows(LONG)
+        self.held = cinder.HeldWindows()
         self.addCleanup(self._assert_thawed)
 
     def _assert_thawed(self) -> None:
@@ -42,10 +43,9 @@ class HeldWindowsTest(unittest.TestCase):
         self.closed.append(evidence)
         self.ended.set()
 
-    def _open(self, owner: str = 'req-1',
-              held: cinder.HeldWindows | None = None) -> None:
-        (held or self.held).open(
-            'uuid', owner, test_window.new_window(self.domain),
+    def _open(self, owner: str = 'req-1', seconds: float = LONG) -> None:
+        self.held.open(
+            'uuid', owner, test_window.new_window(self.domain), seconds,
             self._on_close)
 
     def test_frozen_from_open_to_close(self) -> None:
@@ -79,11 +79,10 @@ class HeldWindowsTest(unittest.TestCase):
         self.assertIn('another snapshot', record.reason)
 
     def test_deadline(self) -> None:
-        held = cinder.HeldWindows(0.05)
-        self._open(held=held)
+        self._open(seconds=0.05)
         self.assertTrue(self.ended.wait(test_window.SOON))
         self.assertFalse(self.domain.frozen)
-        self.assertFalse(held.close('uuid', 'req-1'))
+        self.assertFalse(self.held.close('uuid', 'req-1'))
         record = consistency.judge(self.closed[0])
         self.assertIs(consistency.Level.CRASH, record.level)
         self.assertIn('deadline', record.reason)
@@ -112,6 +111,22 @@ class HeldWindowsTest(unittest.TestCase):
         self.assertFalse(self.domain.frozen)
         self.assertIs(consistency.Level.CRASH,
                       consistency.judge(self.closed[0]).level)
+
+    def test_neighbouring_operation_thaws(self) -> None:
+        self._open()
+        self.held.lapse('uuid', 'the instance was paused')
+        self.held.lapse('uuid', 'the instance was paused')
+        self.assertFalse(self.domain.frozen)
+        self.assertEqual(['fsFreeze', 'fsThaw'], self.domain.calls)
+        self.assertEqual('the instance was paused', self.closed[0].lapse)
+
+    def test_deadline_that_cannot_be_set_thaws(self) -> None:
+        with mock.patch('threading.Timer.start', autospec=True,
+                        side_effect=RuntimeError('no more threads')):
+            with self.assertRaisesRegex(RuntimeError, 'no more threads'):
+                self._open()
+        self.assertFalse(self.domain.frozen)
+        self.assertFalse(self.held.close('uuid', 'req-1'))
 
     def test_stopping_service_thaws(self) -> None:
         self._open()

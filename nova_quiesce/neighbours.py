@@ -1,0 +1,98 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""The operations that must not meet a frozen guest.
+
+While volumes are snapshotted, Nova sets no task state, so any other operation
+can begin. A guest that is paused, migrated or asked to shut down while its
+filesystems are frozen stays frozen, or is cut off hard. So it is thawed
+first; the snapshot in progress loses its consistency, and says so.
+"""
+
+import typing
+
+from nova_quiesce import seams
+
+if typing.TYPE_CHECKING:
+    _Base = seams.LibvirtDriver
+else:
+    _Base = object
+
+_SOFT = 'SOFT'
+
+
+class ThawFirstMixin(_Base):
+    """Ends a freeze before, or with, what would meet it."""
+
+    def lapse(self, instance: seams.Instance, operation: str) -> None:
+        """End the freeze of a guest, if there is one.
+
+        :param operation: what ends it, for the record
+        """
+        raise NotImplementedError
+
+    def pause(self, instance: seams.Instance) -> None:
+        """Pause an instance."""
+        self.lapse(instance, 'paused')
+        super().pause(instance)
+
+    def suspend(self, context: seams.RequestContext,
+                instance: seams.Instance) -> None:
+        """Suspend an instance."""
+        self.lapse(instance, 'suspended')
+        super().suspend(context, instance)
+
+    def reboot(self, context: seams.RequestContext, instance: seams.Instance,
+               network_info: object, reboot_type: str, *args: object,
+               **kwargs: object) -> None:
+        """Reboot an instance."""
+        if reboot_type == _SOFT:
+            self.lapse(instance, 'rebooted')
+        super().reboot(context, instance, network_info, reboot_type, *args,
+                       **kwargs)
+        # A hard reboot ends the freeze by itself; what is left is to say so.
+        self.lapse(instance, 'rebooted')
+
+    def power_off(self, instance: seams.Instance, timeout: int = 0,
+                  retry_interval: int = 0) -> None:
+        """Stop an instance, softly if it is given time."""
+        if timeout:
+            self.lapse(instance, 'stopped')
+        super().power_off(instance, timeout, retry_interval)
+        self.lapse(instance, 'stopped')
+
+    def destroy(self, context: seams.RequestContext, instance: seams.Instance,
+                *args: object, **kwargs: object) -> None:
+        """Destroy an instance."""
+        super().destroy(context, instance, *args, **kwargs)
+        self.lapse(instance, 'deleted')
+
+    def rescue(self, context: seams.RequestContext, instance: seams.Instance,
+               *args: object, **kwargs: object) -> None:
+        """Rescue an instance."""
+        self.lapse(instance, 'rescued')
+        super().rescue(context, instance, *args, **kwargs)
+
+    def live_migration(self, context: seams.RequestContext,
+                       instance: seams.Instance, *args: object,
+                       **kwargs: object) -> None:
+        """Migrate a running instance away from this host."""
+        self.lapse(instance, 'migrated')
+        super().live_migration(context, instance, *args, **kwargs)
+
+    def migrate_disk_and_power_off(
+            self, context: seams.RequestContext, instance: seams.Instance,
+            *args: object, **kwargs: object) -> typing.Any:
+        """Move an instance away from this host."""
+        self.lapse(instance, 'migrated')
+        return super().migrate_disk_and_power_off(
+            context, instance, *args, **kwargs)

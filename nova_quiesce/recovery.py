@@ -1,0 +1,103 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Thawing what a nova-compute left frozen that did not end well.
+
+The leases on the disk tell of guests that may be frozen. They are followed up
+as the service starts, before it takes requests.
+"""
+
+from collections import abc
+import functools
+import logging
+import threading
+
+from nova_quiesce import agent as guest_agent
+from nova_quiesce import exception
+from nova_quiesce import lease as leases
+from nova_quiesce import lease_directory
+
+LOG = logging.getLogger(__name__)
+
+#: Finds the domain of an instance by its UUID.
+Lookup = abc.Callable[[str], guest_agent.Domain]
+
+
+class Recovery:
+    """The follow-up of the leases of one directory.
+
+    :param directory: where they are
+    :param lookup: finds a domain; raises GuestGone where there is none
+    :param timeouts: of the agents
+    :param retry_interval: seconds between two tries to thaw
+    """
+
+    def __init__(self, directory: lease_directory.LeaseDirectory,
+                 lookup: Lookup, timeouts: guest_agent.Timeouts,
+                 retry_interval: float) -> None:
+        self._directory = directory
+        self._lookup = lookup
+        self._timeouts = timeouts
+        self._retry_interval = retry_interval
+
+    def run(self, patience: float) -> None:
+        """Thaw each guest that has a lease.
+
+        :param patience: seconds to wait for all of them; what does not
+            answer by then is thawed in the background
+        """
+        found, problems = self._directory.read_all()
+        for problem in problems:
+            LOG.error('This is no lease and is left alone; remove it once '
+                      'you know where it comes from: %s', problem)
+        threads = [self._start(lease) for lease in found]
+        for thread in threads:
+            thread.join(patience / len(threads))
+            if thread.is_alive():
+                LOG.error('%s goes on in the background', thread.name)
+
+    def _start(self, lease: leases.Lease) -> threading.Thread:
+        thread = threading.Thread(
+            target=self._recover, args=(lease,), daemon=True,
+            name='thawing instance %s' % lease.instance_uuid)
+        thread.start()
+        return thread
+
+    def _recover(self, lease: leases.Lease) -> None:
+        pause = threading.Event()
+        reason: str | None = None
+        while reason is None:
+            try:
+                reason = self._try(lease)
+            except Exception as error:
+                LOG.warning('Instance %(uuid)s, which a snapshot left '
+                            'behind, may still be frozen: %(error)s',
+                            {'uuid': lease.instance_uuid, 'error': error})
+                pause.wait(self._retry_interval)
+        LOG.warning('The lease of instance %(uuid)s, left behind by request '
+                    '%(owners)s, has ended: %(reason)s',
+                    {'uuid': lease.instance_uuid, 'reason': reason,
+                     'owners': ', '.join(lease.owners)})
+        self._directory.release(lease.instance_uuid, only=lease)
+
+    def _try(self, lease: leases.Lease) -> str:
+        agent = guest_agent.Agent(
+            functools.partial(self._lookup, lease.instance_uuid),
+            self._timeouts)
+        try:
+            stale = leases.stale_reason(
+                lease, leases.host_boot_id(), agent.domain_id())
+            if stale is not None:
+                return stale
+            return '%d filesystems were thawed' % agent.thaw()
+        except exception.GuestGone:
+            return 'the guest is gone'
