@@ -95,11 +95,12 @@ class Guard:
         with self._lock:
             if self._is_stopped:
                 raise GuardUnavailable()
+            before = dict(self._watched)
             self._watched[lease.instance_uuid] = lease
             try:
                 self._tell({'watch': lease.to_dict()})
             except GuardUnavailable:
-                del self._watched[lease.instance_uuid]
+                self._watched = before
                 raise
 
     def release(self, instance_uuid: str) -> None:

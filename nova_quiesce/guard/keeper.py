@@ -33,17 +33,10 @@ from nova_quiesce import lease_directory
 LOG = logging.getLogger(__name__)
 
 
-class Domain(guest_agent.Domain, typing.Protocol):
-    """What the guard calls of a libvirt ``virDomain``."""
-
-    def ID(self) -> int:
-        """Which boot of the guest this is; -1 where it does not run."""
-
-
 class Connection(typing.Protocol):
     """What the guard calls of a libvirt ``virConnect``."""
 
-    def lookupByUUIDString(self, uuidstr: str) -> Domain:
+    def lookupByUUIDString(self, uuidstr: str) -> guest_agent.Domain:
         """Find a domain."""
 
     def close(self) -> int:
@@ -143,7 +136,7 @@ class Keeper:
         # A freeze that nova-compute sent before it died may still wait in
         # libvirtd, overtaken by this thaw. By the next one it has landed.
         is_repeated, self._thawed_nothing = self._thawed_nothing, True
-        return 'its guest was thawed before' if is_repeated else None
+        return 'its guest is not frozen any more' if is_repeated else None
 
     def _thaw(self) -> int:
         connection = self._connect()
@@ -153,7 +146,7 @@ class Keeper:
         finally:
             _close(connection)
 
-    def _domain(self, connection: Connection) -> Domain:
+    def _domain(self, connection: Connection) -> guest_agent.Domain:
         domain = connection.lookupByUUIDString(self._lease.instance_uuid)
         stale = leases.stale_reason(
             self._lease, leases.host_boot_id(), domain.ID())

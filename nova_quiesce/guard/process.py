@@ -137,12 +137,16 @@ def _listen(path: str) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         _remove_left_over(path)
+        # It appears under its name once it can be connected to.
+        new = path + '.new'
+        _remove_left_over(new)
         umask = os.umask(0o177)
         try:
-            listener.bind(path)
+            listener.bind(new)
         finally:
             os.umask(umask)
         listener.listen()
+        os.rename(new, path)
     except OSError:
         listener.close()
         raise

@@ -43,17 +43,14 @@ NEVER = 3600
 
 
 class Guest(fixture.FakeDomain):
-    """A fake domain that the guard can tell from its next boot."""
+    """A fake domain that something happens to.
+
+    :ivar after_thaw: called after each thaw that was answered
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.domain_id = 7
-        #: Called after each thaw that was answered.
         self.after_thaw: abc.Callable[[], None] = lambda: None
-
-    def ID(self) -> int:
-        """Which boot of the guest this is."""
-        return self.domain_id
 
     def fsThaw(self) -> int:
         """Thaw."""
@@ -125,7 +122,7 @@ class GuardTestCase(unittest.TestCase):
         self.guest = self.hypervisor.guests[UUID]
 
     def _lease(self, seconds: float = NEVER, uuid: str = UUID,
-               domain_id: int = 7) -> leases.Lease:
+               domain_id: int = 1) -> leases.Lease:
         lease = leases.Lease.new(
             uuid, 'req-1', 'volume snapshot', seconds, domain_id)
         self.directory.acquire(lease)
@@ -231,7 +228,7 @@ class KeeperTest(GuardTestCase):
     def test_thawed_by_another_before(self) -> None:
         lease = self._lease()
         self.guest.frozen = False
-        self.assertIn('was thawed before', self._keep(lease)[-1])
+        self.assertIn('not frozen any more', self._keep(lease)[-1])
         self.assertEqual(['fsThaw', 'fsThaw'], self.guest.calls)
         self.assertIsNone(self.directory.read(UUID))
 
@@ -256,7 +253,7 @@ class KeeperTest(GuardTestCase):
 
     def test_restarted_guest(self) -> None:
         self.assertIn('restarted since',
-                      self._keep(self._lease(domain_id=6))[-1])
+                      self._keep(self._lease(domain_id=2))[-1])
         self.assertEqual([], self.guest.calls)
         self.assertIsNone(self.directory.read(UUID))
 
@@ -266,12 +263,12 @@ class KeeperTest(GuardTestCase):
             kept = self._start(self._lease())
             kept.end('nova-compute is gone')
             wait_until(lambda: 'fsThaw' in self.guest.calls)
-            self.guest.domain_id += 1
+            self.guest.number += 1
             kept.join()
         self.assertIn('restarted since', logs.output[-1])
 
     def test_shut_off_guest(self) -> None:
-        self.guest.domain_id = -1
+        self.guest.number = -1
         self.assertIn('does not run', self._keep(self._lease())[-1])
         self.assertEqual([], self.guest.calls)
 
@@ -313,7 +310,7 @@ class KeeperTest(GuardTestCase):
             kept.end('nova-compute is gone')
             wait_until(lambda: 'fsThaw' in self.guest.calls)
             self.directory.update(UUID, lambda _: leases.Lease.new(
-                UUID, 'req-2', 'snapshot', NEVER, 7))
+                UUID, 'req-2', 'snapshot', NEVER, 1))
             kept.join()
         self.assertIn('frozen anew', logs.output[-1])
         successor = self.directory.read(UUID)

@@ -25,6 +25,7 @@ import unittest
 from unittest import mock
 
 from nova_quiesce.guard import handle
+from nova_quiesce.guard import wire
 from nova_quiesce import lease as leases
 from nova_quiesce import lease_directory
 from tests.unit import guard_program
@@ -119,6 +120,17 @@ class HandleTest(HandleTestCase):
         self.assertEqual(0, self._child.wait(test_guard.LIMIT))
         self._assert_all_thawed(1)
 
+    def test_failed_update_leaves_the_lease_watched(self) -> None:
+        lease = self._freeze()
+        with mock.patch.object(wire.Channel, 'ask', autospec=True,
+                               side_effect=wire.Refused('no')):
+            with self.assertLogs('nova_quiesce.guard'), self.assertRaises(
+                    handle.GuardUnavailable):
+                self.guard.watch(lease.with_owner('req-2'))
+        self._thaw(lease)
+        self.guard.stop()
+        self.assertEqual(1, len(self._thaws()))
+
     def test_nothing_is_watched_after_stop(self) -> None:
         self.guard.start()
         self.guard.stop()
@@ -177,9 +189,10 @@ class HandleTest(HandleTestCase):
     def test_silent_guard_is_killed_and_replaced(self) -> None:
         self._freeze(1)
         child = self._child
+        self.addCleanup(child.kill)
         child.send_signal(signal.SIGSTOP)
         with mock.patch.object(handle, 'ANSWER_TIMEOUT', 0.2):
-            self.assertFalse(self.guard.is_alive())
+            wait_until(lambda: not self.guard.is_alive())
         with self.assertLogs('nova_quiesce.guard'):
             self._freeze(2)
         self.assertEqual(-signal.SIGKILL, child.wait())
@@ -230,13 +243,12 @@ class HandleTest(HandleTestCase):
         self.assertEqual(40, len(self._thaws()))
 
 
-class DeadlineTest(HandleTestCase):
+class ManyGuestsTest(HandleTestCase):
 
-    def test_fifty_at_once(self) -> None:
-        deadline = time.monotonic() + 2
+    def test_fifty_deadlines_at_once(self) -> None:
+        deadline = time.monotonic() + 5
         for number in range(50):
             self._freeze(number, deadline - time.monotonic())
-        self.assertEqual([], self._thaws())
         self._assert_all_thawed(50)
         times = [float(line.split()[0]) for line in self._thaws()]
         self.assertGreaterEqual(min(times), deadline - 0.001)
@@ -245,9 +257,10 @@ class DeadlineTest(HandleTestCase):
         self.assertTrue(self.guard.is_alive())
 
     def test_hanging_guests_delay_no_other(self) -> None:
-        hanging = [self._hang(self._freeze(number, 0.5))
-                   for number in range(30)]
-        self._freeze(30, 0.5)
+        hanging = [self._hang(self._freeze(number)) for number in range(30)]
+        self._freeze(30)
+        with self.assertLogs('nova_quiesce.guard'):
+            self.guard.stop(timeout=0)
         wait_until(self._thaws)
         self.assertIn('000000000030', self._thaws()[0])
         for path in hanging:

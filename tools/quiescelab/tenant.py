@@ -172,9 +172,19 @@ class Tenant:
 
     def remove_image(self, image: Json) -> None:
         """Delete an image, with the volume snapshots that it stands for."""
+        for snapshot_id in volume_snapshots(image):
+            wait(lambda: self.volume_snapshot(snapshot_id)['status'] !=
+                 'creating', SNAPSHOT_SECONDS,
+                 f'volume snapshot {snapshot_id} to be complete')
         self.api.call('DELETE', 'glance', f'/v2/images/{image["id"]}')
         for snapshot_id in volume_snapshots(image):
             self.api.call('DELETE', 'cinder', self._snapshot(snapshot_id))
+
+    def volume_snapshot(self, snapshot_id: str) -> Json:
+        """:returns: a volume snapshot as it is now."""
+        answer = self.api.get('cinder', self._snapshot(snapshot_id))
+        found: Json = answer['snapshot']
+        return found
 
     def needs_recovery(self, image_id: str, scratch: pathlib.Path) -> bool:
         """Whether the root filesystem of a snapshot was cut while in use.
@@ -213,8 +223,7 @@ class Tenant:
         if not snapshots:
             self.api.download(f'/v2/images/{image_id}/file', target)
             return
-        answer = self.api.get('cinder', self._snapshot(snapshots[0]))
-        volume_id = answer['snapshot']['volume_id']
+        volume_id = self.volume_snapshot(snapshots[0])['volume_id']
         subprocess.run(
             ['rbd', 'export', '--no-progress',
              f'volumes/volume-{volume_id}@snapshot-{snapshots[0]}',
