@@ -30,14 +30,13 @@ from nova import objects
 from nova import utils as nova_utils
 from nova.virt.libvirt import driver as libvirt_driver
 from oslo_log import log as logging
-from oslo_utils import strutils
 
 from nova_quiesce import agent as guest_agent
-from nova_quiesce import channel
 from nova_quiesce import conf
 from nova_quiesce import consistency
 from nova_quiesce.cuts import mirror
 from nova_quiesce import exception
+from nova_quiesce import instances
 from nova_quiesce import neighbours
 from nova_quiesce import policy as quiesce_policy
 from nova_quiesce import properties
@@ -48,14 +47,6 @@ from nova_quiesce import snapshot as taken
 
 LOG = logging.getLogger(__name__)
 CONF = nova_conf.CONF
-
-_POWER = {
-    power_state.RUNNING: quiesce_policy.Power.RUNNING,
-    power_state.PAUSED: quiesce_policy.Power.PAUSED,
-    power_state.SUSPENDED: quiesce_policy.Power.SUSPENDED,
-    power_state.SHUTDOWN: quiesce_policy.Power.SHUT_OFF,
-}
-
 
 class _InProgress(typing.NamedTuple):
     image_id: str
@@ -73,7 +64,8 @@ class QuiesceMixin(neighbours.ThawFirstMixin):
         self._safety = safety.Safety(CONF.quiesce, self._uri())
         self._recordings = report.Recordings()
         self._properties = properties.Reader(
-            self._image_api, self._volume_api, _root_volume_id, CONF.quiesce)
+            self._image_api, self._volume_api, instances.root_volume_id,
+            CONF.quiesce)
         self._image_api = report.RecordingImageAPI(
             self._image_api, self._snapshot_for_image)
 
@@ -184,7 +176,7 @@ class QuiesceMixin(neighbours.ThawFirstMixin):
             try:
                 self._freeze_and_hold(context, instance, decision, record)
             except exception.QuiesceError as error:
-                if _nova_requires(instance):
+                if instances.nova_requires(instance):
                     raise
                 if required:
                     raise _refusal(error) from error
@@ -224,7 +216,7 @@ class QuiesceMixin(neighbours.ThawFirstMixin):
             since: datetime.datetime, record: consistency.Record) -> None:
         recorder = report.VolumeRecorder(
             self._image_api, self._volume_api, context,
-            functools.partial(_volume_ids, context, instance), since)
+            functools.partial(instances.volume_ids, context, instance), since)
         self._recordings.start(instance.uuid, recorder, record,
                                CONF.quiesce.record_timeout)
 
@@ -233,29 +225,12 @@ class QuiesceMixin(neighbours.ThawFirstMixin):
     def _decide(self, context: seams.RequestContext,
                 instance: seams.Instance) -> quiesce_policy.Decision:
         counting = self._properties.read(
-            context, instance, _image_properties(instance))
+            context, instance, instances.image_properties(instance))
         decision = quiesce_policy.decide(
-            counting, CONF.quiesce, self._state_of(instance))
+            counting, CONF.quiesce, instances.state_of(self._host, instance))
         for remark in decision.remarks:
             LOG.info('%s', remark, instance=instance)
         return decision
-
-    def _state_of(self, instance: seams.Instance) -> quiesce_policy.State:
-        # Nova's database may be minutes behind.
-        try:
-            guest = self._host.get_guest(instance)
-            power = _POWER.get(guest.get_power_state(self._host),
-                               quiesce_policy.Power.UNKNOWN)
-            agent_channel = channel.has_agent_channel(guest.get_xml_desc())
-        except (nova_exception.NovaException,
-                libvirt_driver.libvirt.libvirtError) as error:
-            LOG.debug('The state of the guest is not known: %s', error,
-                      instance=instance)
-            return quiesce_policy.State(quiesce_policy.Power.UNKNOWN)
-        if instance.vm_state == vm_states.SUSPENDED:
-            # libvirt knows nothing of what is kept in a file.
-            power = quiesce_policy.Power.SUSPENDED
-        return quiesce_policy.State(power, agent_channel)
 
     def lapse(self, instance: seams.Instance, operation: str) -> None:
         """End the freeze of a guest that another operation would meet."""
@@ -286,36 +261,6 @@ class QuiesceLibvirtDriver(
         QuiesceMixin,
         libvirt_driver.LibvirtDriver):  # type: ignore[misc]  # untyped
     """The class that ``compute_driver`` names."""
-
-
-def _nova_requires(instance: seams.Instance) -> bool:
-    """Whether nova-api lets its request fail where a freeze failed."""
-    return bool(strutils.bool_from_string(
-        _image_properties(instance).get(quiesce_policy.REQUIRE_PROPERTY)))
-
-
-def _image_properties(instance: seams.Instance) -> dict[str, object]:
-    # The values as the image has them: Nova's typed ImageMeta has already
-    # turned what it did not understand into "no".
-    image = nova_utils.get_image_from_system_metadata(
-        instance.system_metadata)
-    properties: dict[str, object] = image['properties']
-    return properties
-
-
-def _root_volume_id(context: seams.RequestContext,
-                    instance: seams.Instance) -> str | None:
-    bdms = objects.BlockDeviceMappingList.get_by_instance_uuid(
-        context, instance.uuid)
-    root = bdms.root_bdm()
-    return root.volume_id if root is not None and root.is_volume else None
-
-
-def _volume_ids(context: seams.RequestContext,
-                instance: seams.Instance) -> set[str]:
-    bdms = objects.BlockDeviceMappingList.get_by_instance_uuid(
-        context, instance.uuid)
-    return {bdm.volume_id for bdm in bdms if bdm.is_volume}
 
 
 def _refusal(error: exception.QuiesceError) -> Exception:

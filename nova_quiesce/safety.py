@@ -51,12 +51,13 @@ class Safety:
         self._options = options
         self._directory = lease_directory.LeaseDirectory(
             options.lease_directory)
-        self._guard = None if options.guard == policy.GUARD_OFF else handle.Guard(
-            wire.Settings(
-                uri=uri, leases=self._directory.path,
-                thaw_timeout=options.thaw_timeout,
-                retry_interval=options.thaw_retry_interval),
-            options.guard_socket)
+        settings = wire.Settings(
+            uri=uri, leases=self._directory.path,
+            thaw_timeout=options.thaw_timeout,
+            retry_interval=options.thaw_retry_interval)
+        self._guard = (
+            None if options.guard == policy.GUARD_OFF
+            else handle.Guard(settings, options.guard_socket))
         self.held = cinder.HeldWindows()
 
     def start(self, lookup: recovery.Lookup) -> None:
@@ -89,9 +90,10 @@ class Safety:
             freeze=freeze or self._options.freeze_timeout,
             thaw=self._options.thaw_timeout)
 
-    def new_window(self, agent: guest_agent.Agent, instance: seams.Instance,
-                   limits: policy.Limits, owner: str,
-                   purpose: str) -> window.Window:
+    def new_window(
+            self, agent: guest_agent.Agent, instance: seams.Instance,
+            limits: policy.Limits, owner: str,
+            purpose: str) -> window.Window:
         """A freeze window of a guest.
 
         :param agent: the guest's agent

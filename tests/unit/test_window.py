@@ -77,7 +77,8 @@ class FrozenTest(unittest.TestCase):
         self.addCleanup(wait_until_thawed, self.domain)
 
     def _run(self, **kwargs: float) -> consistency.Evidence:
-        with window.frozen(new_window(self.domain, hold=self.hold, **kwargs)) as proof:
+        new = new_window(self.domain, hold=self.hold, **kwargs)
+        with window.frozen(new) as proof:
             self.assertTrue(self.domain.frozen)
             self.assertTrue(self.hold.is_held)
         assert proof.evidence is not None

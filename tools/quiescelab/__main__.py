@@ -97,7 +97,8 @@ def _up(arguments: argparse.Namespace, paths: layout.Layout,
     with running.locked(paths):
         lab = site.Site.at(paths, screen)
         if not up.run(lab, arguments.driver):
-            return FAILED
+            raise errors.LabError('not up; "up" goes on from here, and '
+                                  '"down" takes it back')
     screen.say(f'the lab is up in {paths.root}')
     return 0
 

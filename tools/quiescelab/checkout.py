@@ -50,6 +50,15 @@ def version() -> str:
 
 
 def _install(lab: site.Site) -> None:
+    # It outlives a "down --keep", as the virtualenv does.
+    marker = lab.paths.venv / 'nova-quiesce.version'
+    if not marker.exists() or marker.read_text() != version():
+        marker.unlink(missing_ok=True)
+        _install_copy(lab)
+        system.write_file(marker, version())
+
+
+def _install_copy(lab: site.Site) -> None:
     lab.screen.say('installing this checkout into the virtualenv')
     log = lab.paths.log('setup-checkout')
     with tempfile.TemporaryDirectory(prefix='nova-quiesce-lab-') as directory:

@@ -14,6 +14,7 @@
 
 from collections.abc import Callable
 from collections.abc import Mapping
+import functools
 import json
 import pathlib
 import subprocess
@@ -173,8 +174,8 @@ class Tenant:
     def remove_image(self, image: Json) -> None:
         """Delete an image, with the volume snapshots that it stands for."""
         for snapshot_id in volume_snapshots(image):
-            wait(lambda: self.volume_snapshot(snapshot_id)['status'] !=
-                 'creating', SNAPSHOT_SECONDS,
+            wait(functools.partial(self._is_complete, snapshot_id),
+                 SNAPSHOT_SECONDS,
                  f'volume snapshot {snapshot_id} to be complete')
         self.api.call('DELETE', 'glance', f'/v2/images/{image["id"]}')
         for snapshot_id in volume_snapshots(image):
@@ -229,6 +230,9 @@ class Tenant:
              f'volumes/volume-{volume_id}@snapshot-{snapshots[0]}',
              str(target)],
             env=self.lab.env('admin'), check=True, capture_output=True)
+
+    def _is_complete(self, snapshot_id: str) -> bool:
+        return bool(self.volume_snapshot(snapshot_id)['status'] != 'creating')
 
     def _snapshot(self, snapshot_id: str) -> str:
         return f'/v3/{self.api.project}/snapshots/{snapshot_id}'

@@ -15,6 +15,7 @@
 import functools
 import os
 import re
+from collections.abc import Callable
 
 from quiescelab import accelerator
 from quiescelab import access
@@ -134,9 +135,8 @@ def _openstack(lab: site.Site) -> list[tasks.Task]:
     ]
 
 
-def _task(lab: site.Site, name: str, does: object, *arguments: object,
-          needs: tuple[str, ...] = ()) -> tasks.Task:
-    assert callable(does)
+def _task(lab: site.Site, name: str, does: Callable[..., None],
+          *arguments: object, needs: tuple[str, ...] = ()) -> tasks.Task:
     return tasks.Task(name, functools.partial(does, lab, *arguments), needs)
 
 

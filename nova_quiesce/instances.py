@@ -1,0 +1,98 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""What Nova and libvirt know of an instance, read where it is freshest."""
+
+import typing
+
+from nova.compute import power_state
+from nova.compute import vm_states
+from nova import exception as nova_exception
+from nova import objects
+from nova import utils as nova_utils
+from nova.virt.libvirt import driver as libvirt_driver
+from oslo_log import log as logging
+from oslo_utils import strutils
+
+from nova_quiesce import channel
+from nova_quiesce import policy as quiesce_policy
+from nova_quiesce import seams
+
+LOG = logging.getLogger(__name__)
+
+_POWER = {
+    power_state.RUNNING: quiesce_policy.Power.RUNNING,
+    power_state.PAUSED: quiesce_policy.Power.PAUSED,
+    power_state.SUSPENDED: quiesce_policy.Power.SUSPENDED,
+    power_state.SHUTDOWN: quiesce_policy.Power.SHUT_OFF,
+}
+
+
+def nova_requires(instance: seams.Instance) -> bool:
+    """Whether nova-api lets its request fail where a freeze failed."""
+    return bool(strutils.bool_from_string(
+        image_properties(instance).get(quiesce_policy.REQUIRE_PROPERTY)))
+
+
+def image_properties(instance: seams.Instance) -> dict[str, object]:
+    """The image properties that an instance was booted with.
+
+    :param instance: whose
+    :returns: the values as the image had them
+    """
+    # The values as the image has them: Nova's typed ImageMeta has already
+    # turned what it did not understand into "no".
+    image = nova_utils.get_image_from_system_metadata(
+        instance.system_metadata)
+    properties: dict[str, object] = image['properties']
+    return properties
+
+
+def state_of(host: typing.Any,
+             instance: seams.Instance) -> quiesce_policy.State:
+    """What an instance does now.
+
+    :param host: Nova's handle of the hypervisor
+    :param instance: which
+    """
+    # Nova's database may be minutes behind.
+    try:
+        guest = host.get_guest(instance)
+        power = _POWER.get(guest.get_power_state(host),
+                           quiesce_policy.Power.UNKNOWN)
+        agent_channel = channel.has_agent_channel(guest.get_xml_desc())
+    except (nova_exception.NovaException,
+            libvirt_driver.libvirt.libvirtError) as error:
+        LOG.debug('The state of the guest is not known: %s', error,
+                  instance=instance)
+        return quiesce_policy.State(quiesce_policy.Power.UNKNOWN)
+    if instance.vm_state == vm_states.SUSPENDED:
+        # libvirt knows nothing of what is kept in a file.
+        power = quiesce_policy.Power.SUSPENDED
+    return quiesce_policy.State(power, agent_channel)
+
+
+def root_volume_id(context: seams.RequestContext,
+                   instance: seams.Instance) -> str | None:
+    """The volume that an instance boots from; None where it is a file."""
+    bdms = objects.BlockDeviceMappingList.get_by_instance_uuid(
+        context, instance.uuid)
+    root = bdms.root_bdm()
+    return root.volume_id if root is not None and root.is_volume else None
+
+
+def volume_ids(context: seams.RequestContext,
+               instance: seams.Instance) -> set[str]:
+    """All volumes of an instance."""
+    bdms = objects.BlockDeviceMappingList.get_by_instance_uuid(
+        context, instance.uuid)
+    return {bdm.volume_id for bdm in bdms if bdm.is_volume}
