@@ -148,7 +148,7 @@ class Agent:
         :raises ThawFailed: the thaw was not confirmed
         """
         try:
-            with self._limited(self._timeouts.thaw) as domain:
+            with self._limited(self._timeouts.thaw, is_kept=True) as domain:
                 count = domain.fsThaw()
         except libvirt.libvirtError as error:
             self._domain = None
@@ -162,23 +162,24 @@ class Agent:
         return count
 
     @contextlib.contextmanager
-    def _limited(self, seconds: int) -> abc.Iterator[Domain]:
+    def _limited(self, seconds: int,
+                 is_kept: bool = False) -> abc.Iterator[Domain]:
         # The timeout belongs to the domain and covers each client's calls to
         # its agent, so it is set for one call and then put back to libvirt's
-        # default. It cannot be read.
+        # default. It cannot be read. Where a thaw failed, it is kept for the
+        # next try: this service and its guard may both be at it, and one
+        # must not take the limit off the other's call.
         if self._domain is None:
             self._domain = self._lookup()
         domain = self._domain
         domain.agentSetResponseTimeout(seconds, 0)
+        is_done = False
         try:
             yield domain
+            is_done = True
         finally:
-            try:
-                domain.agentSetResponseTimeout(
-                    libvirt.VIR_DOMAIN_AGENT_RESPONSE_TIMEOUT_BLOCK, 0)
-            except libvirt.libvirtError as error:
-                LOG.debug('The response timeout of a guest agent was not '
-                          'restored: %s', text_of(error))
+            if is_done or not is_kept:
+                _unlimit(domain)
 
     def _refuse_dead(self, error: libvirt.libvirtError) -> None:
         known = _never_sent(error)
@@ -211,6 +212,15 @@ class Agent:
         if error.get_error_code() != libvirt.VIR_ERR_OPERATION_INVALID:
             return False
         return not self._lookup().isActive()
+
+
+def _unlimit(domain: Domain) -> None:
+    try:
+        domain.agentSetResponseTimeout(
+            libvirt.VIR_DOMAIN_AGENT_RESPONSE_TIMEOUT_BLOCK, 0)
+    except libvirt.libvirtError as error:
+        LOG.debug('The response timeout of a guest agent was not restored: '
+                  '%s', text_of(error))
 
 
 def text_of(error: libvirt.libvirtError) -> str:

@@ -23,11 +23,25 @@ import dataclasses
 import logging
 import time
 
+from nova_quiesce import exception
 from nova_quiesce.guard import handle
 from nova_quiesce import lease as leases
 from nova_quiesce import lease_directory
 
 LOG = logging.getLogger(__name__)
+
+#: Seconds by which the guard lets this process go first at a deadline, so
+#: that the guest's thaw hooks run once.
+GRACE = 0.5
+
+
+class NoLease(exception.NotFrozen):
+    """The lease could not be written, so the guest was not frozen."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            'this compute host cannot write down that it freezes the guest; '
+            'ask its operator, or move the instance')
 
 
 class Hold:
@@ -51,12 +65,18 @@ class Hold:
     def take(self) -> None:
         """Write the lease, and have it watched.
 
-        :raises NotFrozen: another one holds this instance's lease, or
-            nobody would watch over it
-        :raises LeaseError: it cannot be written
+        :raises NotFrozen: another one holds this instance's lease, it cannot
+            be written, or nobody would watch over it
         """
         lease = self._new_lease()
-        self._directory.acquire(lease)
+        try:
+            self._directory.acquire(lease)
+        except leases.LeaseError as error:
+            # Its text names paths of the host, which are not for tenants.
+            LOG.error('The lease of instance %(uuid)s was not written, and '
+                      'its guest is not frozen: %(error)s',
+                      {'uuid': lease.instance_uuid, 'error': error})
+            raise NoLease() from error
         self._lease = lease
         with contextlib.ExitStack() as undo:
             undo.callback(self.drop)
@@ -66,11 +86,11 @@ class Hold:
     def limit(self, seconds: float) -> None:
         """Bring the guard's deadline forward, now that the guest is frozen.
 
-        :param seconds: from now
+        :param seconds: from now until this process thaws by itself
         """
         if self._lease is not None:
             self._have_watched(dataclasses.replace(
-                self._lease, deadline=time.monotonic() + seconds))
+                self._lease, deadline=time.monotonic() + seconds + GRACE))
 
     def drop(self) -> None:
         """Give both up: the guest is not frozen. Never raises."""

@@ -56,48 +56,67 @@ class Recovery:
             answer by then is thawed in the background
         """
         found, problems = self._directory.read_all()
+        threads = [
+            self._start(lease.instance_uuid,
+                        functools.partial(self._try, lease), lease)
+            for lease in found]
         for problem in problems:
-            LOG.error('This is no lease and is left alone; remove it once '
-                      'you know where it comes from: %s', problem)
-        threads = [self._start(lease) for lease in found]
+            LOG.error('In the directory of leases, %(name)s is none: '
+                      '%(reason)s', {'name': problem.name,
+                                     'reason': problem.reason})
+            if problem.instance_uuid is not None:
+                # Torn, it seems: the guest that it is named after may be
+                # frozen. A file of another name is left alone.
+                threads.append(self._start(
+                    problem.instance_uuid, functools.partial(
+                        self._thaw, problem.instance_uuid), None))
         for thread in threads:
             thread.join(patience / len(threads))
             if thread.is_alive():
                 LOG.error('%s goes on in the background', thread.name)
 
-    def _start(self, lease: leases.Lease) -> threading.Thread:
+    def _start(self, instance_uuid: str, attempt: abc.Callable[[], str],
+               lease: leases.Lease | None) -> threading.Thread:
         thread = threading.Thread(
-            target=self._recover, args=(lease,), daemon=True,
-            name='thawing instance %s' % lease.instance_uuid)
+            target=self._recover, args=(instance_uuid, attempt, lease),
+            daemon=True, name='thawing instance %s' % instance_uuid)
         thread.start()
         return thread
 
-    def _recover(self, lease: leases.Lease) -> None:
+    def _recover(self, instance_uuid: str, attempt: abc.Callable[[], str],
+                 lease: leases.Lease | None) -> None:
         pause = threading.Event()
         reason: str | None = None
         while reason is None:
             try:
-                reason = self._try(lease)
+                reason = attempt()
             except Exception as error:
                 LOG.warning('Instance %(uuid)s, which a snapshot left '
                             'behind, may still be frozen: %(error)s',
-                            {'uuid': lease.instance_uuid, 'error': error})
+                            {'uuid': instance_uuid, 'error': error})
                 pause.wait(self._retry_interval)
         LOG.warning('The lease of instance %(uuid)s, left behind by request '
                     '%(owners)s, has ended: %(reason)s',
-                    {'uuid': lease.instance_uuid, 'reason': reason,
-                     'owners': ', '.join(lease.owners)})
-        self._directory.release(lease.instance_uuid, only=lease)
+                    {'uuid': instance_uuid, 'reason': reason,
+                     'owners': ', '.join(lease.owners) if lease
+                     else 'unknown'})
+        self._directory.release(instance_uuid, only=lease)
 
     def _try(self, lease: leases.Lease) -> str:
-        agent = guest_agent.Agent(
-            functools.partial(self._lookup, lease.instance_uuid),
-            self._timeouts)
         try:
-            stale = leases.stale_reason(
-                lease, leases.host_boot_id(), agent.domain_id())
-            if stale is not None:
-                return stale
-            return '%d filesystems were thawed' % agent.thaw()
+            domain_id = self._agent(lease.instance_uuid).domain_id()
+        except exception.GuestGone:
+            domain_id = None
+        stale = leases.stale_reason(lease, leases.host_boot_id(), domain_id)
+        return stale or self._thaw(lease.instance_uuid)
+
+    def _thaw(self, instance_uuid: str) -> str:
+        try:
+            return '%d filesystems were thawed' % self._agent(
+                instance_uuid).thaw()
         except exception.GuestGone:
             return 'the guest is gone'
+
+    def _agent(self, instance_uuid: str) -> guest_agent.Agent:
+        return guest_agent.Agent(
+            functools.partial(self._lookup, instance_uuid), self._timeouts)

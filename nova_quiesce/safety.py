@@ -35,10 +35,6 @@ from nova_quiesce import window
 
 LOG = logging.getLogger(__name__)
 
-#: Seconds by which the guard lets this process go first at a deadline, so
-#: that the guest's thaw hooks run once.
-GRACE = 0.5
-
 
 class Safety:
     """The leases, the guard and the open windows of this service.
@@ -105,7 +101,7 @@ class Safety:
         def new_lease() -> leases.Lease:
             longest = limits.freeze_timeout + limits.max_freeze_time
             return leases.Lease.new(
-                instance.uuid, owner, purpose, longest + GRACE,
+                instance.uuid, owner, purpose, longest + hold.GRACE,
                 agent.domain_id())
 
         return window.Window(

@@ -63,8 +63,6 @@ class Window:
         :raises NotFrozen: the freeze did not reach the guest
         :raises MaybeFrozen: it may have; the guest was thawed, or is being
             thawed in the background
-        :raises QuiesceError: nothing was sent, because nothing would outlive
-            this process
         """
         self._hold.take()
         self._started = time.monotonic()

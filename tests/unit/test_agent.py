@@ -25,15 +25,17 @@ TIMEOUTS = agent.Timeouts(ask=5, freeze=30, thaw=10)
 
 class AgentTestCase(unittest.TestCase):
 
+    timeout_left = libvirt.VIR_DOMAIN_AGENT_RESPONSE_TIMEOUT_BLOCK
+
     def setUp(self) -> None:
         super().setUp()
         self.domain = fixture.FakeDomain()
         self.agent = agent.Agent(lambda: self.domain, TIMEOUTS)
 
     def tearDown(self) -> None:
-        # Whatever happened, no other user of the domain is limited by it.
-        self.assertEqual(libvirt.VIR_DOMAIN_AGENT_RESPONSE_TIMEOUT_BLOCK,
-                         self.domain.timeout)
+        # Whatever happened, no other user of the domain is limited by it,
+        # unless a thaw is left to do.
+        self.assertEqual(self.timeout_left, self.domain.timeout)
         super().tearDown()
 
     def _fail(self, call: str, code: int, text: str) -> None:
@@ -158,6 +160,7 @@ class ThawTest(AgentTestCase):
         self.assertEqual(0, self.agent.thaw())
 
     def test_unanswered_is_not_confirmed(self) -> None:
+        self.timeout_left = TIMEOUTS.thaw
         self.domain.hanging = True
         with self.assertRaises(exception.ThawFailed):
             self.agent.thaw()
@@ -168,11 +171,13 @@ class ThawTest(AgentTestCase):
             self.agent.thaw()
 
     def test_gone(self) -> None:
+        self.timeout_left = TIMEOUTS.thaw
         self.domain.defined = False
         with self.assertRaises(exception.GuestGone):
             self.agent.thaw()
 
     def test_paused_is_not_gone(self) -> None:
+        self.timeout_left = TIMEOUTS.thaw
         self.domain.running = False
         with self.assertRaises(exception.ThawFailed):
             self.agent.thaw()

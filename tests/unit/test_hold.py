@@ -12,6 +12,7 @@
 
 """What outlives nova-compute: the lease on the disk, and the guard's watch."""
 
+import os
 import tempfile
 import unittest
 from unittest import mock
@@ -89,6 +90,15 @@ class HoldTest(unittest.TestCase):
         with self.assertLogs('nova_quiesce.hold', 'ERROR'):
             self._hold(is_guard_required=False).take()
         self.assertIsNotNone(self._on_disk())
+
+    def test_lease_that_cannot_be_written(self) -> None:
+        os.rmdir(self.directory.path)
+        held = self._hold()
+        with self.assertLogs('nova_quiesce.hold', 'ERROR'):
+            with self.assertRaisesRegex(hold.NoLease, 'operator') as caught:
+                held.take()
+        self.assertNotIn(self.directory.path, str(caught.exception))
+        self.guard.watch.assert_not_called()
 
     def test_directory_that_is_gone(self) -> None:
         held = self._hold()

@@ -115,6 +115,17 @@ class RecoveryTest(unittest.TestCase):
         self.assertFalse(self.domains[UUID].frozen)
         self._assert_left(OTHER)
 
+    def test_torn_lease_is_a_frozen_guest(self) -> None:
+        self._leave()
+        path, = os.listdir(self.path)
+        with open(os.path.join(self.path, path), 'r+b') as file:
+            file.truncate(10)
+        with self.assertLogs('nova_quiesce.recovery', 'ERROR') as logged:
+            self._recover()
+        self.assertIn(UUID, logged.output[0])
+        self.assertFalse(self.domains[UUID].frozen)
+        self.assertEqual([], os.listdir(self.path))
+
     def test_foreign_file_is_reported_and_left_alone(self) -> None:
         foreign = os.path.join(self.path, 'README')
         with open(foreign, 'w', encoding='ascii') as file:

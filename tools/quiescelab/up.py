@@ -12,10 +12,10 @@
 
 """Bringing the lab up: what has to be done, and what can be done at once."""
 
+from collections.abc import Callable
 import functools
 import os
 import re
-from collections.abc import Callable
 
 from quiescelab import accelerator
 from quiescelab import access
