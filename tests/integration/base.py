@@ -32,11 +32,22 @@ class Snapshotted:
     """What came of one ``nova image-create``."""
 
     def __init__(self, done: subprocess.CompletedProcess[str],
-                 image: tenant.Json | None, sent: dict[str, int]) -> None:
+                 image: tenant.Json | None, log: pathlib.Path,
+                 offset: int) -> None:
         self.said = done.stdout + done.stderr
         self.failed = done.returncode != 0
         self.image = image
-        self.sent = sent
+        self._log = log
+        self._offset = offset
+
+    @property
+    def sent(self) -> dict[str, int]:
+        """What the agent was sent since the request, until now.
+
+        A volume-backed snapshot's thaw comes after the request returned, and
+        before its record.
+        """
+        return tenant.agent_commands(self._log, self._offset)
 
 
 class LabTestCase(unittest.TestCase):
@@ -102,8 +113,7 @@ class LabTestCase(unittest.TestCase):
         found = self.user.images_named(name)
         if found:
             self.addCleanup(self.user.remove_image, found[0])
-        return Snapshotted(done, found[0] if found else None,
-                           tenant.agent_commands(log, offset))
+        return Snapshotted(done, found[0] if found else None, log, offset)
 
     def record_of(self, taken: Snapshotted) -> dict[str, str]:
         """The record of a snapshot that succeeded."""
