@@ -67,7 +67,7 @@ class QuiesceMixin(neighbours.ThawFirstMixin):
             self._image_api, self._volume_api, instances.root_volume_id,
             CONF.quiesce)
         self._image_api = report.RecordingImageAPI(
-            self._image_api, self._snapshot_for_image)
+            self._image_api, self._snapshot_for_image, CONF.quiesce.record)
 
     def init_host(self, host: str) -> None:
         """Thaw what an earlier nova-compute left frozen."""
@@ -214,6 +214,12 @@ class QuiesceMixin(neighbours.ThawFirstMixin):
     def _record_on_volumes(
             self, context: seams.RequestContext, instance: seams.Instance,
             since: datetime.datetime, record: consistency.Record) -> None:
+        if not CONF.quiesce.record:
+            LOG.info('A volume-backed snapshot has consistency level '
+                     '%(level)s: %(reason)s', {'level': record.level.value,
+                                               'reason': record.reason},
+                     instance=instance)
+            return
         recorder = report.VolumeRecorder(
             self._image_api, self._volume_api, context,
             functools.partial(instances.volume_ids, context, instance), since)

@@ -53,12 +53,16 @@ class RecordingImageAPI:
 
     :param image_api: Nova's image API, which does the work
     :param find: the snapshot in progress that makes an image, by image id
+    :param is_recording: whether the record is added; the gate is kept in
+        either case
     """
 
     def __init__(self, image_api: seams.ImageAPI,
-                 find: abc.Callable[[str], taken.Snapshot | None]) -> None:
+                 find: abc.Callable[[str], taken.Snapshot | None],
+                 is_recording: bool = True) -> None:
         self._image_api = image_api
         self._find = find
+        self._is_recording = is_recording
 
     def update(self, context: object, id_or_uri: str,
                image_info: dict[str, object], *args: object,
@@ -73,6 +77,7 @@ class RecordingImageAPI:
         snapshot = self._find(id_or_uri)
         if snapshot is not None:
             snapshot.check()
+        if snapshot is not None and self._is_recording:
             properties = image_info.setdefault('properties', {})
             assert isinstance(properties, dict)
             properties.update(snapshot.record.properties())

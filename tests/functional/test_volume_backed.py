@@ -111,6 +111,17 @@ class VolumeBackedTest(base.QuiesceTestBase):
         self.guest.connected = False
         self._assert_refused(server, 'install and start')
 
+    def test_recording_switched_off(self) -> None:
+        self.flags(record=False, group='quiesce')
+        server = self.boot_from_volume(base.QUIESCED)
+        image_id = self.create_image(server)
+        end = time.monotonic() + SOON
+        while self.guest.frozen and time.monotonic() < end:
+            time.sleep(0.05)
+        self.assertEqual(['fsInfo', 'fsFreeze', 'fsThaw'], self.guest.calls)
+        self.assertEqual({}, self.driver._recordings._superseded)
+        self.assertEqual({}, self.properties_of(image_id))
+
     def test_failing_cinder(self) -> None:
         server = self.boot_from_volume(base.QUIESCED)
 

@@ -63,6 +63,16 @@ class RecordingImageAPITest(unittest.TestCase):
             self.api.update('ctx', 'id', {})
         self.nova.update.assert_not_called()
 
+    def test_recording_switched_off(self) -> None:
+        api = report.RecordingImageAPI(
+            self.nova, self.snapshots.get, is_recording=False)
+        self.snapshots['id'] = new_snapshot(policy.Policy.PREFER)
+        api.update('ctx', 'id', {'name': 'x'})
+        self.nova.update.assert_called_once_with('ctx', 'id', {'name': 'x'})
+        self.snapshots['id'] = new_snapshot(policy.Policy.REQUIRE)
+        with self.assertRaises(exception.QuiesceError):
+            api.update('ctx', 'id', {})
+
     def test_other_images_are_left_alone(self) -> None:
         self.api.update('ctx', 'other', {'name': 'x'})
         self.nova.update.assert_called_once_with('ctx', 'other',
