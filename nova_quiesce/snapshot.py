@@ -90,14 +90,19 @@ class Snapshot:
         if not self._usable:
             make()
             return
-        window = self._new_window()
+        is_made = False
         try:
-            with freeze_window.frozen(window) as proof:
+            with freeze_window.frozen(self._new_window()) as proof:
+                is_made = True
                 make()
-        except exception.QuiesceError as error:
+        except Exception as error:
+            if is_made:
+                raise
             LOG.warning('The guest was not frozen for its snapshot: %s',
                         error)
-            self.record = consistency.crash(str(error))
+            self.record = consistency.crash(
+                str(error) if isinstance(error, exception.QuiesceError)
+                else 'this compute host failed to freeze the guest')
             make()
         else:
             assert proof.evidence is not None

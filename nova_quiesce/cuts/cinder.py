@@ -46,7 +46,7 @@ class _Held:
         self.seconds = seconds
         self.on_close = on_close
         self.contended = False
-        self.abandoned = False
+        self.abandoned: str | None = None
         self.timer: threading.Timer | None = None
 
 
@@ -103,7 +103,7 @@ class HeldWindows:
                 return False
             if held.timer is None:
                 # Still freezing: the one who does so thaws, too.
-                held.abandoned = True
+                held.abandoned = _ABANDONED
                 return False
         return self._finish(instance_uuid, held, None)
 
@@ -116,7 +116,7 @@ class HeldWindows:
         with self._lock:
             held = self._held.get(instance_uuid)
         if held is not None:
-            self._finish(instance_uuid, held, reason)
+            self._end(instance_uuid, held, reason)
 
     def close_all(self, reason: str) -> None:
         """Thaw all guests, because this service stops.
@@ -126,15 +126,23 @@ class HeldWindows:
         with self._lock:
             everything = list(self._held.items())
         for instance_uuid, held in everything:
-            self._finish(instance_uuid, held, reason)
+            self._end(instance_uuid, held, reason)
+
+    def _end(self, instance_uuid: str, held: _Held, reason: str) -> None:
+        with self._lock:
+            if held.timer is None:
+                # Still freezing: the one who does so thaws, too.
+                held.abandoned = reason
+                return
+        self._finish(instance_uuid, held, reason)
 
     def _arm(self, instance_uuid: str, held: _Held) -> None:
         timer = threading.Timer(
             held.seconds, self._expire, (instance_uuid, held))
         timer.daemon = True
         with self._lock:
-            if held.abandoned:
-                raise exception.MaybeFrozen(_ABANDONED)
+            if held.abandoned is not None:
+                raise exception.MaybeFrozen(held.abandoned)
             held.timer = timer
             timer.start()
 

@@ -135,6 +135,15 @@ class PreferTest(SnapshotTestCase):
         self.assertIs(consistency.Level.CRASH, record.level)
         self.assertIn('froze no filesystem', record.reason)
 
+    def test_cut_is_made_whatever_keeps_the_window_shut(self) -> None:
+        taking = self._snapshot(policy.Policy.PREFER)
+        taking.prepare()
+        self.domain.errors['fsFreeze'] = [OSError('/a/path of the host')]
+        taking.cut(self._make)
+        self.assertEqual([False], self.frozen_at_cut)
+        self.assertIn('failed to freeze', taking.record.reason)
+        self.assertFalse(self.domain.frozen)
+
     def test_failed_cut_is_not_repeated(self) -> None:
         taking = self._snapshot(policy.Policy.PREFER)
         taking.prepare()

@@ -128,6 +128,19 @@ class HeldWindowsTest(unittest.TestCase):
         self.assertFalse(self.domain.frozen)
         self.assertFalse(self.held.close('uuid', 'req-1'))
 
+    def test_neighbouring_operation_while_freezing(self) -> None:
+        freeze = self.domain.fsFreeze
+
+        def slow_freeze() -> int:
+            self.held.lapse('uuid', 'the instance was paused')
+            return freeze()
+
+        self.domain.fsFreeze = slow_freeze  # type: ignore[method-assign]
+        with self.assertRaisesRegex(exception.MaybeFrozen, 'was paused'):
+            self._open()
+        self.assertFalse(self.domain.frozen)
+        self.assertEqual('the instance was paused', self.closed[0].lapse)
+
     def test_stopping_service_thaws(self) -> None:
         self._open()
         self.held.close_all('nova-compute was stopped')
