@@ -31,6 +31,7 @@ from quiescelab import errors
 from quiescelab import layout
 from quiescelab import proc
 from quiescelab import rest
+from quiescelab.services import nova
 from quiescelab import site
 from quiescelab import system
 
@@ -141,6 +142,29 @@ class Lab:
         if main is None:
             raise errors.NotRunning(f'{name} is down')
         main.signal(number)
+
+    @contextlib.contextmanager
+    def compute_options(
+            self, options: Mapping[str, Mapping[str, object]]
+            ) -> Iterator[None]:
+        """Run nova-compute with other options for the length of the block.
+
+        It is started again at both ends.
+
+        :param options: sections of nova.conf with their options.
+        :raises LabError: when it does not come up.
+        """
+        self._restart_compute(options)
+        try:
+            yield
+        finally:
+            self._restart_compute({})
+
+    def _restart_compute(
+            self, options: Mapping[str, Mapping[str, object]]) -> None:
+        self.stop(nova.COMPUTE)
+        nova.override(self._site, options)
+        self.start(nova.COMPUTE)
 
     def _daemon(self, name: str) -> daemon.Daemon:
         return catalogue.find(self._site, name)

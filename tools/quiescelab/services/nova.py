@@ -29,6 +29,8 @@ USER = 'nq-nova'
 HOST = 'quiesce-lab'
 DISCOVER_SECONDS = 2
 COMPUTE = 'nova-compute'
+#: What a test may set for nova-compute besides; empty otherwise.
+OVERRIDES = 'nova-compute-overrides.conf'
 # Nova 34's compute service takes its whole manager_shutdown_timeout (160 s)
 # to stop, also when it has nothing to do: the shutdown of its thread pool
 # hangs. What it does of use is done in 3 s.
@@ -52,8 +54,18 @@ def configure(lab: site.Site) -> None:
         common | _compute(lab) | {'DEFAULT': {
             **common['DEFAULT'], 'compute_driver': lab.driver,
             'rootwrap_config': wrapper}}), USER)
+    override(lab, {})
     shipped = lab.paths.venv / 'etc' / 'nova' / 'api-paste.ini'
     lab.config('nova', 'api-paste.ini', shipped.read_text(), USER)
+
+
+def override(lab: site.Site,
+             options: Mapping[str, Mapping[str, object]]) -> None:
+    """Set what nova-compute reads last, from its next start on.
+
+    :param options: sections with their options.
+    """
+    lab.config('nova', OVERRIDES, system.ini(options), USER)
 
 
 def prepare(lab: site.Site) -> None:
@@ -78,17 +90,18 @@ def daemons(lab: site.Site) -> list[daemon.Daemon]:
         # In the time it takes, the conductor gets ready for the last one.
         wsgi.server(lab, 'nova', 'nova.wsgi.osapi_compute', USER,
                     etc / 'nova.conf', env={'OS_NOVA_CONFIG_DIR': str(etc)}),
-        _service(lab, COMPUTE, 'nova-compute.conf',
-                 lab.state.get('done:checkout') or '')]
+        _service(lab, COMPUTE, 'nova-compute.conf', OVERRIDES,
+                 version=lab.state.get('done:checkout') or '')]
 
 
-def _service(lab: site.Site, name: str, config: str,
-             *versions: str) -> daemon.Daemon:
-    path = lab.paths.etc('nova') / config
+def _service(lab: site.Site, name: str, *configs: str,
+             version: str = '') -> daemon.Daemon:
+    paths = tuple(lab.paths.etc('nova') / config for config in configs)
     return daemon.Daemon(
-        name, (lab.paths.bin(name), '--config-file', str(path)), USER,
-        home=lab.paths.data('nova'), inputs=(path,),
-        versions=(lab.software, *versions), grace=GRACE_SECONDS)
+        name, (lab.paths.bin(name),
+               *('--config-file=%s' % path for path in paths)), USER,
+        home=lab.paths.data('nova'), inputs=paths,
+        versions=(lab.software, version), grace=GRACE_SECONDS)
 
 
 def _common(lab: site.Site) -> dict[str, Mapping[str, object]]:
