@@ -233,7 +233,8 @@ class QuiesceMixin(neighbours.ThawFirstMixin):
         counting = self._properties.read(
             context, instance, instances.image_properties(instance))
         decision = quiesce_policy.decide(
-            counting, CONF.quiesce, instances.state_of(self._host, instance))
+            counting, CONF.quiesce, instances.state_of(
+                self._host, instance, self._safety.is_guarded()))
         for remark in decision.remarks:
             LOG.info('%s', remark, instance=instance)
         return decision

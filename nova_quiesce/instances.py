@@ -57,12 +57,13 @@ def image_properties(instance: seams.Instance) -> dict[str, object]:
     return properties
 
 
-def state_of(host: typing.Any,
-             instance: seams.Instance) -> quiesce_policy.State:
+def state_of(host: typing.Any, instance: seams.Instance,
+             is_guarded: bool) -> quiesce_policy.State:
     """What an instance does now.
 
     :param host: Nova's handle of the hypervisor
     :param instance: which
+    :param is_guarded: whether this host's thaw guard is at work
     """
     # Nova's database may be minutes behind.
     try:
@@ -74,11 +75,12 @@ def state_of(host: typing.Any,
             libvirt_driver.libvirt.libvirtError) as error:
         LOG.debug('The state of the guest is not known: %s', error,
                   instance=instance)
-        return quiesce_policy.State(quiesce_policy.Power.UNKNOWN)
+        return quiesce_policy.State(
+            quiesce_policy.Power.UNKNOWN, guarded=is_guarded)
     if instance.vm_state == vm_states.SUSPENDED:
         # libvirt knows nothing of what is kept in a file.
         power = quiesce_policy.Power.SUSPENDED
-    return quiesce_policy.State(power, agent_channel)
+    return quiesce_policy.State(power, agent_channel, is_guarded)
 
 
 def root_volume_id(context: seams.RequestContext,

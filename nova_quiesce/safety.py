@@ -75,6 +75,10 @@ class Safety:
         if self._guard is not None:
             self._guard.stop()
 
+    def is_guarded(self) -> bool:
+        """Whether a guard would thaw what this service freezes."""
+        return self._guard is not None and self._guard.is_usable()
+
     def timeouts(self, freeze: int | None = None) -> guest_agent.Timeouts:
         """How long an agent may take.
 

@@ -48,6 +48,9 @@ class _Held:
         self.contended = False
         self.abandoned: str | None = None
         self.timer: threading.Timer | None = None
+        self.is_closing = False
+        #: Set once the guest is thawed, as far as it lets itself be.
+        self.is_over = threading.Event()
 
 
 class HeldWindows:
@@ -81,7 +84,7 @@ class HeldWindows:
         try:
             window.open()
         except BaseException:
-            self._drop(instance_uuid, held)
+            self._forget(instance_uuid, held)
             raise
         try:
             window.limit(seconds)
@@ -108,7 +111,10 @@ class HeldWindows:
         return self._finish(instance_uuid, held, None)
 
     def lapse(self, instance_uuid: str, reason: str) -> None:
-        """Thaw a guest before its request asks for it.
+        """Thaw a guest before its request asks for it, and wait for that.
+
+        A freeze that is under way is waited for, too: that takes no longer
+        than its time limit and the thaw's.
 
         :param instance_uuid: whose guest
         :param reason: why, for the record
@@ -117,6 +123,7 @@ class HeldWindows:
             held = self._held.get(instance_uuid)
         if held is not None:
             self._end(instance_uuid, held, reason)
+            held.is_over.wait()
 
     def close_all(self, reason: str) -> None:
         """Thaw all guests, because this service stops.
@@ -155,12 +162,10 @@ class HeldWindows:
             self._held[instance_uuid] = held
             return held
 
-    def _drop(self, instance_uuid: str, held: _Held) -> bool:
+    def _forget(self, instance_uuid: str, held: _Held) -> None:
         with self._lock:
-            if self._held.get(instance_uuid) is not held:
-                return False
             del self._held[instance_uuid]
-            return True
+        held.is_over.set()
 
     def _expire(self, instance_uuid: str, held: _Held) -> None:
         lapsed = self._finish(
@@ -177,12 +182,17 @@ class HeldWindows:
 
     def _finish(self, instance_uuid: str, held: _Held,
                 lapse: str | None) -> bool:
-        # Whoever takes the window out of the table closes it, once.
-        if not self._drop(instance_uuid, held):
-            return False
+        with self._lock:
+            if held.is_closing:
+                return False
+            held.is_closing = True
         if held.timer is not None:
             held.timer.cancel()
-        if held.contended and lapse is None:
-            lapse = _CONTENDED
-        held.on_close(held.window.close(lapse))
+        try:
+            evidence = held.window.close(lapse or (
+                _CONTENDED if held.contended else None))
+        finally:
+            # Until here, nobody else can freeze what is being thawed.
+            self._forget(instance_uuid, held)
+        held.on_close(evidence)
         return True

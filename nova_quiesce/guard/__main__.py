@@ -12,9 +12,6 @@
 
 """``python3 -m nova_quiesce.guard``."""
 
-import os
-
 from nova_quiesce.guard import process
 
-# Not sys.exit: threads may still wait in libvirt, or for a stuck log.
-os._exit(process.main())
+process.run()

@@ -114,12 +114,17 @@ class Guard:
                 LOG.error('No thaw guard watches over the guests that are '
                           'frozen now: %s', ', '.join(self._watched))
 
-    def is_alive(self) -> bool:
-        """Whether the guard answers now."""
+    def is_usable(self) -> bool:
+        """Whether it would watch now; one that died is replaced first."""
         with self._lock:
+            if self._is_stopped:
+                return False
             try:
-                self._ask({'ping': True}, ANSWER_TIMEOUT)
-            except (OSError, wire.WireError):
+                if self._channel is not None:
+                    self._tell({'ping': True})
+                if self._channel is None:
+                    self._connect()
+            except GuardUnavailable:
                 return False
             return True
 

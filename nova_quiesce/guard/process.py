@@ -24,6 +24,7 @@ import stat
 import sys
 import threading
 import time
+import typing
 
 import libvirt
 
@@ -111,6 +112,12 @@ def main(argv: abc.Sequence[str] | None = None,
         os.unlink(arguments.socket)
     _stop_log(log)
     return 0
+
+
+def run() -> typing.NoReturn:
+    """The program ``nova-quiesce-guard``."""
+    # Not sys.exit: threads may still wait in libvirt, or for a stuck log.
+    os._exit(main())
 
 
 def _arguments(argv: abc.Sequence[str] | None) -> argparse.Namespace:

@@ -42,11 +42,12 @@ class WheelTest(testtools.TestCase):
         self.prefix = '-'.join(installs.built()[0].name.split('-')[:2])
 
     def test_files(self) -> None:
-        sample = (f'{self.prefix}.data/data/etc/nova-quiesce/'
-                  'nova-quiesce.conf.sample')
+        etc = f'{self.prefix}.data/data/etc/nova-quiesce/'
+        shipped = {etc + 'nova-quiesce.conf.sample',
+                   etc + 'nova-quiesce-guard.service'}
         found = {name for name in self.names
                  if not name.startswith(f'{self.prefix}.dist-info/')}
-        self.assertEqual(package_files() | {PTH, sample}, found)
+        self.assertEqual(package_files() | {PTH} | shipped, found)
 
     def test_pth(self) -> None:
         content = self.wheel.read(PTH).decode('ascii')

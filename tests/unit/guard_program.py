@@ -134,6 +134,16 @@ def new_handle(state: pathlib.Path, socket_path: str | None = None,
         socket_path, guard_command(state, what))
 
 
+def answers(guard: handle.Guard) -> bool:
+    """Whether a handle has a guard that answers now."""
+    with guard._lock:
+        try:
+            guard._ask({'ping': True}, handle.ANSWER_TIMEOUT)
+        except (OSError, wire.WireError):
+            return False
+        return True
+
+
 def freeze(state: pathlib.Path, guard: handle.Guard, number: int,
            seconds: float = 3600) -> leases.Lease:
     """Freeze a guest as the driver does: lease, guard, freeze."""

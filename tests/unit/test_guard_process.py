@@ -94,12 +94,12 @@ class HandleTest(HandleTestCase):
 
     def test_a_snapshot(self) -> None:
         self.guard.start()
-        self.assertTrue(self.guard.is_alive())
+        self.assertTrue(guard_program.answers(self.guard))
         self._thaw(self._freeze())
         child = self._child
         self.guard.stop()
         self.assertEqual(0, child.returncode)
-        self.assertFalse(self.guard.is_alive())
+        self.assertFalse(guard_program.answers(self.guard))
         self.assertEqual(1, len(self._thaws()))
 
     def test_stop_thaws_what_is_left(self) -> None:
@@ -142,14 +142,14 @@ class HandleTest(HandleTestCase):
 
     def test_started_by_need(self) -> None:
         self._freeze()
-        self.assertTrue(self.guard.is_alive())
+        self.assertTrue(guard_program.answers(self.guard))
 
     def test_killed_guard_is_replaced(self) -> None:
         first = self._freeze(1)
         child = self._child
         child.kill()
         child.wait()
-        self.assertFalse(self.guard.is_alive())
+        self.assertFalse(guard_program.answers(self.guard))
         with self.assertLogs('nova_quiesce.guard') as logs:
             self._freeze(2)
         self.assertIn('lost', logs.output[0])
@@ -164,7 +164,7 @@ class HandleTest(HandleTestCase):
         self._child.kill()
         with self.assertLogs('nova_quiesce.guard'):
             self._thaw(second)
-        self.assertTrue(self.guard.is_alive())
+        self.assertTrue(guard_program.answers(self.guard))
         self.assertTrue(self._has_lease(first))
 
     def test_killed_guard_without_leases_is_not_replaced(self) -> None:
@@ -172,13 +172,38 @@ class HandleTest(HandleTestCase):
         self._child.kill()
         with self.assertLogs('nova_quiesce.guard'):
             self._thaw(lease)
-        self.assertFalse(self.guard.is_alive())
+        self.assertFalse(guard_program.answers(self.guard))
+
+    def test_usable_guard_is_left_as_it_is(self) -> None:
+        self.guard.start()
+        child = self._child
+        self.assertTrue(self.guard.is_usable())
+        self.assertIs(child, self._child)
+
+    def test_lost_guard_is_usable_once_replaced(self) -> None:
+        self.guard.start()
+        self._child.kill()
+        with self.assertLogs('nova_quiesce.guard'):
+            self.assertTrue(self.guard.is_usable())
+        self.assertTrue(guard_program.answers(self.guard))
+
+    def test_guard_that_cannot_be_started_is_not_usable(self) -> None:
+        guard = handle.Guard(
+            self.guard._settings, command=('/nonexistent',))
+        with self.assertLogs('nova_quiesce.guard'):
+            self.assertFalse(guard.is_usable())
+
+    def test_stopped_guard_is_not_usable(self) -> None:
+        self.guard.start()
+        self.guard.stop()
+        self.assertFalse(self.guard.is_usable())
+        self.assertFalse(guard_program.answers(self.guard))
 
     def test_stopped_guard_is_replaced(self) -> None:
         hanging = self._hang(self._freeze(1))
         child = self._child
         child.send_signal(signal.SIGTERM)
-        wait_until(lambda: not self.guard.is_alive())
+        wait_until(lambda: not guard_program.answers(self.guard))
         # Also where the end of the first was not noticed yet.
         with self.assertLogs('nova_quiesce.guard'):
             self._freeze(2)
@@ -192,7 +217,7 @@ class HandleTest(HandleTestCase):
         self.addCleanup(child.kill)
         child.send_signal(signal.SIGSTOP)
         with mock.patch.object(handle, 'ANSWER_TIMEOUT', 0.2):
-            wait_until(lambda: not self.guard.is_alive())
+            wait_until(lambda: not guard_program.answers(self.guard))
         with self.assertLogs('nova_quiesce.guard'):
             self._freeze(2)
         self.assertEqual(-signal.SIGKILL, child.wait())
@@ -254,7 +279,7 @@ class ManyGuestsTest(HandleTestCase):
         self.assertGreaterEqual(min(times), deadline - 0.001)
         # The limit is 1 s; this one allows for a machine full of tests.
         self.assertLess(max(times), deadline + 10)
-        self.assertTrue(self.guard.is_alive())
+        self.assertTrue(guard_program.answers(self.guard))
 
     def test_hanging_guests_delay_no_other(self) -> None:
         hanging = [self._hang(self._freeze(number)) for number in range(30)]

@@ -128,18 +128,65 @@ class HeldWindowsTest(unittest.TestCase):
         self.assertFalse(self.domain.frozen)
         self.assertFalse(self.held.close('uuid', 'req-1'))
 
-    def test_neighbouring_operation_while_freezing(self) -> None:
-        freeze = self.domain.fsFreeze
+    def _lapse_within(self, name: str) -> None:
+        """Let another operation come during an agent call.
 
-        def slow_freeze() -> int:
+        It must go on only after the guest is thawed.
+
+        :param name: which call
+        """
+        call = getattr(self.domain, name)
+        frozen: list[bool] = []
+
+        def operate() -> None:
             self.held.lapse('uuid', 'the instance was paused')
-            return freeze()
+            frozen.append(self.domain.frozen)
 
-        self.domain.fsFreeze = slow_freeze  # type: ignore[method-assign]
+        operation = threading.Thread(target=operate)
+
+        def slow_call() -> object:
+            operation.start()
+            operation.join(0.1)
+            self.assertEqual([], frozen)
+            return call()
+
+        setattr(self.domain, name, slow_call)
+        self.addCleanup(lambda: self.assertEqual([False], frozen))
+        self.addCleanup(operation.join)
+
+    def test_neighbouring_operation_while_freezing(self) -> None:
+        self._lapse_within('fsFreeze')
         with self.assertRaisesRegex(exception.MaybeFrozen, 'was paused'):
             self._open()
         self.assertFalse(self.domain.frozen)
         self.assertEqual('the instance was paused', self.closed[0].lapse)
+
+    def test_neighbouring_operation_while_a_freeze_fails(self) -> None:
+        self.domain.freeze_answer = 0
+        self._lapse_within('fsFreeze')
+        with self.assertRaises(exception.NothingFrozen):
+            self._open()
+        self.assertEqual([], self.closed)
+
+    def test_neighbouring_operation_while_thawing(self) -> None:
+        self._lapse_within('fsThaw')
+        self._open()
+        self.assertTrue(self.held.close('uuid', 'req-1'))
+        # It came after the cut.
+        self.assertIsNone(self.closed[0].lapse)
+
+    def test_request_while_thawing_is_refused(self) -> None:
+        self._open()
+        thaw = self.domain.fsThaw
+
+        def slow_thaw() -> int:
+            with self.assertRaises(exception.WindowBusy):
+                self._open('req-2')
+            return thaw()
+
+        self.domain.fsThaw = slow_thaw  # type: ignore[method-assign]
+        self.assertTrue(self.held.close('uuid', 'req-1'))
+        self.assertEqual(['fsFreeze', 'fsThaw'], self.domain.calls)
 
     def test_stopping_service_thaws(self) -> None:
         self._open()
