@@ -63,6 +63,9 @@ class Domain(typing.Protocol):
     def ID(self) -> int:
         """Which start of the domain this is; -1 where it does not run."""
 
+    def hasManagedSaveImage(self, flags: int = ...) -> int:
+        """Whether the domain was suspended to disk: 1, or 0."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Timeouts:
@@ -211,7 +214,9 @@ class Agent:
             return True
         if error.get_error_code() != libvirt.VIR_ERR_OPERATION_INVALID:
             return False
-        return not self._lookup().isActive()
+        # A guest that was suspended to disk frozen comes back frozen.
+        domain = self._lookup()
+        return not domain.isActive() and not domain.hasManagedSaveImage()
 
 
 def _unlimit(domain: Domain) -> None:
@@ -229,9 +234,17 @@ def text_of(error: libvirt.libvirtError) -> str:
     :param error: an error whose text may have been chosen inside a guest
     :returns: one line of at most :data:`MAX_TEXT` characters
     """
-    text = str(error.get_error_message() or error)[:MAX_TEXT * 4]
-    printable = ''.join(c if c.isprintable() else ' ' for c in text)
-    return ' '.join(printable.split())[:MAX_TEXT]
+    return printable(str(error.get_error_message() or error))
+
+
+def printable(text: str) -> str:
+    """What can be shown of a text that somebody else chose.
+
+    :param text: any text
+    :returns: one line of at most :data:`MAX_TEXT` characters
+    """
+    shown = ''.join(c if c.isprintable() else ' ' for c in text[:MAX_TEXT * 4])
+    return ' '.join(shown.split())[:MAX_TEXT]
 
 
 def _never_sent(

@@ -118,3 +118,12 @@ class NothingFrozen(MaybeFrozen):
 
 class ThawFailed(QuiesceError):
     """The thaw was not confirmed."""
+
+
+class CopyFailed(QuiesceError):
+    """The cut was made, and could not be copied into an image."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the instance's disk was not copied into an image; try again, or "
+            'ask the operator, whose log tells why')

@@ -16,6 +16,8 @@ Public, for the tests of others. Its behaviour, the error codes and their
 texts were all seen on a real guest first (libvirt 9.0, QEMU 7.2).
 """
 
+import typing
+
 import libvirt
 
 _BLOCK = libvirt.VIR_DOMAIN_AGENT_RESPONSE_TIMEOUT_BLOCK
@@ -51,24 +53,45 @@ class FakeDomain:
         self.running = True
         self.defined = True
         self.hanging = False
+        self.saved = False
         self.thaw_answer: object = None
         self.freeze_answer: object = None
         self.calls: list[str] = []
         self.errors: dict[str, list[BaseException | None]] = {}
         self.timeout = _BLOCK
+        self.has_backup_jobs = True
+        self.backup_error: libvirt.libvirtError | None = None
+        self.backup: str | None = None
+        self.stuck = False
         self._late_freeze = False
 
     def isActive(self) -> int:
-        """1 unless the domain is shut off."""
+        """1 unless the domain is shut off, or suspended to disk."""
         if not self.defined:
             raise self._no_domain()
-        return 1
+        return 0 if self.saved else 1
+
+    def hasManagedSaveImage(self, flags: int = 0) -> int:
+        """1 where the domain is suspended to disk."""
+        if not self.defined:
+            raise self._no_domain()
+        return 1 if self.saved else 0
+
+    def save(self) -> None:
+        """Suspend the domain to disk, frozen or not."""
+        self.saved = True
+
+    def create(self) -> int:
+        """Start the domain again, as it was suspended."""
+        self.saved = False
+        self.number += 1
+        return 0
 
     def ID(self) -> int:
         """Which start of the domain this is."""
         if not self.defined:
             raise self._no_domain()
-        return self.number
+        return -1 if self.saved else self.number
 
     def agentSetResponseTimeout(self, timeout: int, flags: int = 0) -> int:
         """Limit the agent calls that follow."""
@@ -104,12 +127,63 @@ class FakeDomain:
         if self._late_freeze:
             self.frozen = True
 
+    def connect(self) -> typing.Self:
+        """The connection that it was found over, which is itself."""
+        return self
+
+    def getDomainCapabilities(self, *_kind: object) -> str:
+        """Describe what domains can do."""
+        return ("<domainCapabilities><features><backup supported='%s'/>"
+                '</features></domainCapabilities>'
+                % ('yes' if self.has_backup_jobs else 'no'))
+
+    def backupBegin(self, backupXML: str, checkpointXML: str | None,
+                    flags: int = 0) -> int:
+        """Begin a backup job, unless :attr:`backup_error` is set."""
+        if self.backup_error is not None:
+            raise self.backup_error
+        self.backup = backupXML
+        return 0
+
+    def backupGetXMLDesc(self, flags: int = 0) -> str:
+        """Describe the backup job that is active."""
+        if self.backup is None:
+            raise libvirt_error(
+                libvirt.VIR_ERR_NO_DOMAIN_BACKUP,
+                'Domain backup job id not found: no domain backup job '
+                'present')
+        return self.backup
+
+    def abortJob(self) -> int:
+        """End the backup job."""
+        if self.backup is None:
+            raise libvirt_error(
+                libvirt.VIR_ERR_OPERATION_INVALID,
+                'Requested operation is not valid: no job is active on the '
+                'domain')
+        self.backup = None
+        return 0
+
+    def state(self, flags: int = 0) -> list[int]:
+        """What the domain does; :attr:`stuck` after a failed write."""
+        if not self.defined:
+            raise self._no_domain()
+        if self.stuck:
+            return [libvirt.VIR_DOMAIN_PAUSED,
+                    libvirt.VIR_DOMAIN_PAUSED_IOERROR]
+        return [libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_BOOTED]
+
+    def resume(self) -> int:
+        """Let a paused domain go on."""
+        self.stuck = False
+        return 0
+
     def _reach(self, name: str) -> None:
         self.calls.append(name)
         assert self.timeout != _BLOCK, 'an agent call without a time limit'
         if not self.defined:
             raise self._no_domain()
-        if not self.running:
+        if not self.running or self.saved:
             raise libvirt_error(
                 libvirt.VIR_ERR_OPERATION_INVALID,
                 'Requested operation is not valid: domain is not running')

@@ -75,6 +75,8 @@ class Lease:
         lease from the next one of the same instance
     :ivar boot_id: which boot of the host the deadline counts in
     :ivar domain_id: which boot of the guest may be frozen: libvirt's ``ID()``
+    :ivar is_saved: whether the guest is suspended to disk while it is frozen,
+        so that the freeze outlives that boot
     :raises InvalidLease: a value is of another type or beyond its limits
     """
 
@@ -85,6 +87,7 @@ class Lease:
     created: str
     boot_id: str
     domain_id: int
+    is_saved: bool = False
 
     def __post_init__(self) -> None:
         valid = {
@@ -95,6 +98,7 @@ class Lease:
             'created': _is_text(self.created),
             'boot_id': is_uuid(self.boot_id),
             'domain_id': type(self.domain_id) is int and self.domain_id >= 0,
+            'is_saved': type(self.is_saved) is bool,
         }
         wrong = [name for name, is_valid in valid.items() if not is_valid]
         if wrong:
@@ -102,7 +106,8 @@ class Lease:
 
     @classmethod
     def new(cls, instance_uuid: str, owner: str, purpose: str,
-            seconds: float, domain_id: int) -> 'Lease':
+            seconds: float, domain_id: int,
+            is_saved: bool = False) -> 'Lease':
         """A lease that begins now.
 
         :param seconds: how long it lasts
@@ -112,7 +117,7 @@ class Lease:
             deadline=time.monotonic() + seconds,
             created=datetime.datetime.now(datetime.UTC).isoformat(
                 timespec='microseconds'),
-            boot_id=host_boot_id(), domain_id=domain_id)
+            boot_id=host_boot_id(), domain_id=domain_id, is_saved=is_saved)
 
     @classmethod
     def from_dict(cls, fields: object) -> 'Lease':
@@ -169,6 +174,9 @@ def stale_reason(lease: Lease, boot_id: str,
         where it does not run on this host
     :returns: None where the guest may still be frozen
     """
+    if lease.is_saved:
+        # It comes back frozen, under another id, also after a reboot.
+        return None
     if lease.boot_id != boot_id:
         return 'the host was restarted since'
     if domain_id is None or domain_id < 0:

@@ -20,25 +20,14 @@ first; the snapshot in progress loses its consistency, and says so.
 
 import typing
 
+from nova_quiesce import core
 from nova_quiesce import seams
-
-if typing.TYPE_CHECKING:
-    _Base = seams.LibvirtDriver
-else:
-    _Base = object
 
 _SOFT = 'SOFT'
 
 
-class ThawFirstMixin(_Base):
+class ThawFirstMixin(core.CoreMixin):
     """Ends a freeze before, or with, what would meet it."""
-
-    def lapse(self, instance: seams.Instance, operation: str) -> None:
-        """End the freeze of a guest, if there is one.
-
-        :param operation: what ends it, for the record
-        """
-        raise NotImplementedError
 
     def pause(self, instance: seams.Instance) -> None:
         """Pause an instance."""

@@ -20,6 +20,7 @@ from collections import abc
 import functools
 import logging
 import threading
+import typing
 
 from nova_quiesce import agent as guest_agent
 from nova_quiesce import exception
@@ -28,8 +29,16 @@ from nova_quiesce import lease_directory
 
 LOG = logging.getLogger(__name__)
 
+
+class Domain(guest_agent.Domain, typing.Protocol):
+    """What is called of a libvirt ``virDomain`` here, besides its agent."""
+
+    def create(self) -> int:
+        """Start it, from where it was suspended."""
+
+
 #: Finds the domain of an instance by its UUID.
-Lookup = abc.Callable[[str], guest_agent.Domain]
+Lookup = abc.Callable[[str], Domain]
 
 
 class Recovery:
@@ -108,7 +117,21 @@ class Recovery:
         except exception.GuestGone:
             domain_id = None
         stale = leases.stale_reason(lease, leases.host_boot_id(), domain_id)
-        return stale or self._thaw(lease.instance_uuid)
+        if stale:
+            return stale
+        if lease.is_saved:
+            self._resume(lease.instance_uuid)
+        return self._thaw(lease.instance_uuid)
+
+    def _resume(self, instance_uuid: str) -> None:
+        try:
+            domain = self._lookup(instance_uuid)
+        except exception.GuestGone:
+            return
+        if not domain.isActive() and domain.hasManagedSaveImage():
+            LOG.warning('Instance %s was suspended for a snapshot that did '
+                        'not come to its end, and is resumed', instance_uuid)
+            domain.create()
 
     def _thaw(self, instance_uuid: str) -> str:
         try:

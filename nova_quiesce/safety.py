@@ -92,8 +92,8 @@ class Safety:
 
     def new_window(
             self, agent: guest_agent.Agent, instance: seams.Instance,
-            limits: policy.Limits, owner: str,
-            purpose: str) -> window.Window:
+            limits: policy.Limits, owner: str, purpose: str,
+            is_saved: bool = False) -> window.Window:
         """A freeze window of a guest.
 
         :param agent: the guest's agent
@@ -101,12 +101,13 @@ class Safety:
         :param limits: how long it may be held
         :param owner: id of the request that asks for it
         :param purpose: what for, in a few words
+        :param is_saved: whether the guest is suspended to disk meanwhile
         """
         def new_lease() -> leases.Lease:
             longest = limits.freeze_timeout + limits.max_freeze_time
             return leases.Lease.new(
                 instance.uuid, owner, purpose, longest + hold.GRACE,
-                agent.domain_id())
+                agent.domain_id(), is_saved)
 
         return window.Window(
             agent,

@@ -73,6 +73,7 @@ class LibvirtDriver:
     """``nova.virt.libvirt.driver.LibvirtDriver``, as the mixin sees it."""
 
     _host: typing.Any
+    image_backend: typing.Any
     _image_api: typing.Any
     _volume_api: typing.Any
 
@@ -104,9 +105,16 @@ class LibvirtDriver:
             current_power_state: int, instance: Instance) -> None:
         """Called by snapshot() as soon as the path is chosen."""
 
+    def _resume_guest_after_snapshot(
+            self, context: RequestContext, live_snapshot: bool,
+            original_power_state: int, instance: Instance,
+            guest: typing.Any) -> None:
+        """Called by snapshot() as soon as the disk is copied."""
+
     def _live_snapshot(self, context: RequestContext, instance: Instance,
-                       guest: typing.Any, *args: object,
-                       **kwargs: object) -> None:
+                       guest: typing.Any, disk_path: str, out_path: str,
+                       source_format: str, image_format: str,
+                       image_meta: object) -> None:
         """Called by snapshot() to copy the disk of a running instance."""
 
     def pause(self, instance: Instance) -> None:

@@ -17,6 +17,7 @@ in it, in the order of the methods below.
 """
 
 from collections import abc
+import contextlib
 
 from oslo_log import log as logging
 
@@ -36,13 +37,14 @@ class Snapshot:
 
     :param decision: what the policy decided for it
     :param agent: the guest's agent
-    :param new_window: makes a freeze window of this guest
+    :param new_window: makes a freeze window of this guest; told whether the
+        guest is suspended to disk inside it
     """
 
     def __init__(
             self, decision: quiesce_policy.Decision,
             agent: guest_agent.Agent,
-            new_window: abc.Callable[[], freeze_window.Window]) -> None:
+            new_window: abc.Callable[[bool], freeze_window.Window]) -> None:
         self._decision = decision
         self._agent = agent
         self._new_window = new_window
@@ -66,6 +68,8 @@ class Snapshot:
     def prepare(self) -> None:
         """Ask the agent whether it could freeze, before any data is copied.
 
+        Nova may choose another path later, and ask again.
+
         :raises QuiesceError: quiesce is required, and cannot be had
         """
         if self._decision.reason is not None:
@@ -81,32 +85,56 @@ class Snapshot:
     def cut(self, make: abc.Callable[[], None]) -> None:
         """Make the cut, inside a freeze where one can be had.
 
-        The cut is made in any case and exactly once, because it also ends
-        the work that leads up to it. Whether its result may be used,
-        :meth:`check` tells.
+        The cut is made in any case, because it also ends the work that led
+        up to it. Whether its result may be used, :meth:`check` tells.
 
         :param make: makes the cut
         """
-        if not self._usable:
+        with self.frozen():
             make()
-            return
-        is_made = False
+
+    def cut_or_refuse(self, make: abc.Callable[[], None]) -> None:
+        """Make the cut, unless its result could not be used.
+
+        :param make: makes the cut
+        :raises QuiesceError: quiesce is required, and not proven
+        """
+        with self.frozen() as window:
+            if window is None:
+                self.check()
+            make()
+        self.check()
+
+    @contextlib.contextmanager
+    def frozen(self, is_saved: bool = False
+               ) -> abc.Iterator[freeze_window.Window | None]:
+        """Keep the guest frozen for the ``with`` block, if that can be had.
+
+        What the block may be called, :attr:`record` tells after it.
+
+        :param is_saved: whether the guest is suspended to disk inside it
+        :returns: the window; None where the guest is not frozen
+        """
+        with contextlib.ExitStack() as freeze:
+            window = self._enter(freeze, is_saved)
+            yield window
+        if window is not None:
+            self.record = consistency.judge(window.evidence)
+
+    def _enter(self, freeze: contextlib.ExitStack,
+               is_saved: bool) -> freeze_window.Window | None:
+        if not self._usable:
+            return None
         try:
-            with freeze_window.frozen(self._new_window()) as proof:
-                is_made = True
-                make()
+            return freeze.enter_context(
+                freeze_window.frozen(self._new_window(is_saved)))
         except Exception as error:
-            if is_made:
-                raise
             LOG.warning('The guest was not frozen for its snapshot: %s',
                         error)
             self.record = consistency.crash(
                 str(error) if isinstance(error, exception.QuiesceError)
                 else 'this compute host failed to freeze the guest')
-            make()
-        else:
-            assert proof.evidence is not None
-            self.record = consistency.judge(proof.evidence)
+            return None
 
     def check(self) -> None:
         """Refuse a snapshot that is not what its image requires.

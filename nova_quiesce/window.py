@@ -56,6 +56,7 @@ class Window:
         self._ended = 0.0
         self._frozen_at: datetime.datetime | None = None
         self._frozen = 0
+        self._evidence: consistency.Evidence | None = None
 
     def open(self) -> None:
         """Freeze the guest.
@@ -102,7 +103,14 @@ class Window:
                  'window took %(ms)d ms',
                  {'name': self._name, 'count': thawed,
                   'ms': evidence.seconds * 1000})
+        self._evidence = evidence
         return evidence
+
+    @property
+    def evidence(self) -> consistency.Evidence:
+        """What the window proves, once it was closed."""
+        assert self._evidence is not None, 'the window is not closed'
+        return self._evidence
 
     def _thaw(self) -> int | None:
         deadline = time.monotonic() + self._thaw_timeout
@@ -159,23 +167,16 @@ class Window:
                 return
 
 
-class Proof:
-    """Filled in when the window that yielded it closes."""
-
-    evidence: consistency.Evidence | None = None
-
-
 @contextlib.contextmanager
-def frozen(window: Window) -> abc.Iterator[Proof]:
+def frozen(window: Window) -> abc.Iterator[Window]:
     """Keep a guest frozen for the length of a ``with`` block.
 
     :param window: a window that was not opened yet
-    :returns: what the window proved, once the block was left
+    :returns: the window; its evidence is there once the block was left
     :raises QuiesceError: the guest was not frozen; the block did not run
     """
-    proof = Proof()
     window.open()
     try:
-        yield proof
+        yield window
     finally:
-        proof.evidence = window.close()
+        window.close()

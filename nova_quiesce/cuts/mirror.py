@@ -19,6 +19,7 @@ code works with are wrapped, so that the freeze is around the abort alone.
 """
 
 from collections import abc
+import contextlib
 import functools
 import typing
 
@@ -41,6 +42,28 @@ class Guest(typing.Protocol):
 
     def get_block_device(self, disk: str) -> BlockDevice:
         """The handle of one of the guest's disks."""
+
+
+@contextlib.contextmanager
+def kept_defined(guest: typing.Any, define: abc.Callable[[str], object],
+                 ) -> abc.Iterator[None]:
+    """Have a guest persistently defined after the block, as before it.
+
+    Nova undefines it for the mirror, and forgets to define it again where
+    ending the mirror fails.
+
+    :param guest: Nova's guest
+    :param define: defines a domain from its description
+    """
+    description = guest.get_xml_desc(dump_inactive=True, dump_sensitive=True)
+    try:
+        yield
+    except BaseException:
+        # It may be gone, which raises again, and hides nothing: the error
+        # before is the cause that is told.
+        if not guest.has_persistent_configuration():
+            define(description)
+        raise
 
 
 class MirroredGuest:

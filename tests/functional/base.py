@@ -21,6 +21,7 @@ import datetime
 import io
 import threading
 import typing
+from unittest import mock
 import warnings
 
 import fixtures
@@ -42,6 +43,8 @@ PARENT = {'quiesce_consistency': 'filesystem', 'quiesce_reason': 'parent',
           'quiesce_window_ms': '1', 'quiesce_filesystems': '7'}
 CHANNEL = ("<channel type='unix'>"
            "<target type='virtio' name='org.qemu.guest_agent.0'/></channel>")
+DISK = ("<disk type='file' device='disk'><source file='/disk'/>"
+        "<target dev='vda'/></disk>")
 
 
 class CinderFixture(nova_fixtures.CinderFixture):  # type: ignore[misc]
@@ -77,17 +80,23 @@ class QuiesceTestBase(base.ServersTestBase):  # type: ignore[misc]
     """One compute service whose guests all share one fake agent."""
 
     microversion = 'latest'
+    #: Whether the hypervisor has backup jobs; else disks are mirrored.
+    has_backup_jobs = False
 
     def setUp(self) -> None:
         super().setUp()
         # Nova makes an error of it, for its own pinned version.
         warnings.filterwarnings('ignore', category=exc.SADeprecationWarning)
         self.guest = fixture.FakeDomain()
+        self.disk_xml = DISK
         leases = self.useFixture(fixtures.TempDir()).path + '/leases'
         self.leases = lease_directory.LeaseDirectory(leases)
         self.addCleanup(self._assert_nothing_left)
+        self.guest.has_backup_jobs = self.has_backup_jobs
         for name in ('fsInfo', 'fsFreeze', 'fsThaw', 'isActive',
-                     'agentSetResponseTimeout'):
+                     'agentSetResponseTimeout', 'backupBegin',
+                     'backupGetXMLDesc', 'abortJob', 'state',
+                     'hasManagedSaveImage', 'connect'):
             self._pass_on(name)
         self.frozen_at_cut: list[bool] = []
         #: The image that the servers are booted from.
@@ -142,7 +151,8 @@ class QuiesceTestBase(base.ServersTestBase):  # type: ignore[misc]
         def tell(domain: typing.Any, flags: int) -> str:
             channels = CHANNEL if self.guest.configured else ''
             described: str = xml_desc(domain, flags)
-            return described.replace('</devices>', channels + '</devices>')
+            return described.replace(
+                '</devices>', channels + self.disk_xml + '</devices>')
 
         self.useFixture(fixtures.MonkeyPatch(
             'nova.tests.fixtures.libvirt.Domain.XMLDesc', tell))
@@ -153,13 +163,16 @@ class QuiesceTestBase(base.ServersTestBase):  # type: ignore[misc]
 
     def _fake_disk_tools(self) -> None:
         # Of the live snapshot only the files are faked.
+        self.disk_tools: dict[str, mock.Mock] = {}
         for name, answer in (
                 ('get_disk_size', 1 << 30), ('get_disk_backing_file', '/base'),
                 ('create_image', None), ('extract_snapshot', None),
                 ('find_disk', ('/disk', 'qcow2'))):
-            self.useFixture(fixtures.MockPatch(
-                'nova.virt.libvirt.utils.%s' % name, return_value=answer))
-        self.useFixture(fixtures.MockPatch('nova.privsep.path.chown'))
+            self.disk_tools[name] = self.useFixture(fixtures.MockPatch(
+                'nova.virt.libvirt.utils.%s' % name,
+                return_value=answer)).mock
+        self.chown = self.useFixture(
+            fixtures.MockPatch('nova.privsep.path.chown')).mock
         self.mock_file_open.side_effect = (
             lambda *args, **kwargs: io.BytesIO(b'bits'))
 

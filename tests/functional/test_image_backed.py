@@ -74,13 +74,6 @@ class ImageBackedTest(base.QuiesceTestBase):
         self.assertNotIn(image_id, self.glance.images)
         self.assertIn('resume it first', self.fault_of(server))
 
-    def test_required_on_a_path_without_a_freeze(self) -> None:
-        self.flags(disable_libvirt_livesnapshot=True, group='workarounds')
-        server = self.boot(base.QUIESCED)
-        image_id = self.create_image(server)
-        self._assert_failed(server, image_id, 'without a freeze')
-        self.assertEqual([], self.guest.calls)
-
     def test_required_on_a_back_end_without_a_freeze(self) -> None:
         server = self.boot(base.QUIESCED)
         disk = mock.Mock()

@@ -60,6 +60,10 @@ class Guest:
         """Whether it runs."""
         return 1
 
+    def hasManagedSaveImage(self, flags: int = 0) -> int:
+        """Whether it was suspended to disk."""
+        return 0
+
     def agentSetResponseTimeout(self, timeout: int, flags: int = 0) -> int:
         """Limit the agent calls that follow."""
         self._timeout = timeout

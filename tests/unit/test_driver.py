@@ -19,7 +19,7 @@ from nova import exception as nova_exception
 from nova import rpc
 from oslo_messaging._drivers import common
 
-from nova_quiesce import driver
+from nova_quiesce import answers
 from nova_quiesce import exception
 
 
@@ -27,7 +27,7 @@ class RefusalTest(unittest.TestCase):
 
     def test_crosses_the_rpc(self) -> None:
         try:
-            raise driver._refusal(exception.AgentNotConnected())
+            raise answers.refusal(exception.AgentNotConnected())
         except Exception:
             sent = common.serialize_remote_exception(sys.exc_info())
         received = common.deserialize_remote_exception(

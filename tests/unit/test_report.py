@@ -37,7 +37,7 @@ def new_snapshot(wanted: policy.Policy) -> snapshot.Snapshot:
     return snapshot.Snapshot(
         policy.Decision(wanted, policy.Limits(1, 1)),
         agent.Agent(lambda: domain, agent.Timeouts(1, 1, 1)),
-        lambda: test_window.new_window(domain))
+        lambda is_saved: test_window.new_window(domain))
 
 
 class RecordingImageAPITest(unittest.TestCase):

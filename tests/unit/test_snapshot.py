@@ -43,7 +43,7 @@ class SnapshotTestCase(unittest.TestCase):
                 reason=('the image asks for no quiesce'
                         if wanted is policy.Policy.SKIP else None)),
             agent.Agent(lambda: self.domain, agent.Timeouts(1, 1, 1)),
-            lambda: test_window.new_window(self.domain))
+            lambda is_saved: test_window.new_window(self.domain))
 
     def _make(self) -> None:
         self.frozen_at_cut.append(self.domain.frozen)

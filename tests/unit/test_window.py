@@ -78,11 +78,10 @@ class FrozenTest(unittest.TestCase):
 
     def _run(self, **kwargs: float) -> consistency.Evidence:
         new = new_window(self.domain, hold=self.hold, **kwargs)
-        with window.frozen(new) as proof:
+        with window.frozen(new) as opened:
             self.assertTrue(self.domain.frozen)
             self.assertTrue(self.hold.is_held)
-        assert proof.evidence is not None
-        return proof.evidence
+        return opened.evidence
 
     def test_one_freeze_and_one_thaw(self) -> None:
         evidence = self._run()
@@ -91,10 +90,9 @@ class FrozenTest(unittest.TestCase):
         self.assertFalse(self.domain.frozen)
 
     def test_window_is_measured(self) -> None:
-        with window.frozen(new_window(self.domain, hold=self.hold)) as proof:
+        with window.frozen(new_window(self.domain, hold=self.hold)) as opened:
             time.sleep(0.02)
-        assert proof.evidence is not None
-        self.assertGreaterEqual(proof.evidence.seconds, 0.02)
+        self.assertGreaterEqual(opened.evidence.seconds, 0.02)
 
     def test_exception_inside(self) -> None:
         with self.assertRaisesRegex(RuntimeError, 'the cut failed'):
@@ -163,27 +161,24 @@ class FrozenTest(unittest.TestCase):
         self.assertFalse(self.domain.frozen)
 
     def test_unconfirmed_thaw_goes_on_in_the_background(self) -> None:
-        with window.frozen(new_window(self.domain, hold=self.hold)) as proof:
+        with window.frozen(new_window(self.domain, hold=self.hold)) as opened:
             self.domain.connected = False
-        assert proof.evidence is not None
-        self.assertIsNone(proof.evidence.thawed)
+        self.assertIsNone(opened.evidence.thawed)
         self.assertTrue(self.domain.frozen)
         self.domain.connected = True
         wait_until_thawed(self.domain)
 
     def test_guest_that_vanishes_is_not_thawed_forever(self) -> None:
-        with window.frozen(new_window(self.domain, hold=self.hold)) as proof:
+        with window.frozen(new_window(self.domain, hold=self.hold)) as opened:
             self.domain.frozen = False
             self.domain.defined = False
-        assert proof.evidence is not None
         self.assertIs(consistency.Level.CRASH,
-                      consistency.judge(proof.evidence).level)
+                      consistency.judge(opened.evidence).level)
         self.assertEqual([], [thread for thread in threading.enumerate()
                               if thread.name == 'thaw-guest'])
 
     def test_thawed_by_somebody_else(self) -> None:
-        with window.frozen(new_window(self.domain, hold=self.hold)) as proof:
+        with window.frozen(new_window(self.domain, hold=self.hold)) as opened:
             self.domain.frozen = False
-        assert proof.evidence is not None
         self.assertIs(consistency.Level.CRASH,
-                      consistency.judge(proof.evidence).level)
+                      consistency.judge(opened.evidence).level)

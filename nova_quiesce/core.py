@@ -1,0 +1,101 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""What the driver's snapshots, of both kinds, have in common."""
+
+import functools
+import typing
+
+from nova import conf as nova_conf
+from nova import exception as nova_exception
+from nova import objects
+from oslo_log import log as logging
+
+from nova_quiesce import agent as guest_agent
+from nova_quiesce import conf
+from nova_quiesce import exception
+from nova_quiesce import instances
+from nova_quiesce import policy as quiesce_policy
+from nova_quiesce import properties
+from nova_quiesce import recovery
+from nova_quiesce import safety
+from nova_quiesce import seams
+
+if typing.TYPE_CHECKING:
+    _Base = seams.LibvirtDriver
+else:
+    _Base = object
+
+LOG = logging.getLogger(__name__)
+CONF = nova_conf.CONF
+
+
+class CoreMixin(_Base):
+    """The policy, the agents and what keeps guests from being stranded."""
+
+    def __init__(self, virtapi: object, read_only: bool = False) -> None:
+        conf.register_opts(CONF)
+        conf.validate(CONF)
+        super().__init__(virtapi, read_only)
+        self._safety = safety.Safety(CONF.quiesce, self._uri())
+        self._properties = properties.Reader(
+            self._image_api, self._volume_api, instances.root_volume_id,
+            CONF.quiesce)
+
+    def init_host(self, host: str) -> None:
+        """Thaw what an earlier nova-compute left frozen."""
+        super().init_host(host)
+        self._safety.start(self._find_by_uuid)
+
+    def cleanup_host(self, host: str) -> None:
+        """Thaw what is frozen, while the hypervisor is still connected."""
+        self._safety.stop()
+        super().cleanup_host(host)
+
+    def lapse(self, instance: seams.Instance, operation: str) -> None:
+        """End the freeze of a guest that another operation would meet.
+
+        :param instance: whose guest
+        :param operation: what ends it, for the record
+        """
+        self._safety.held.lapse(
+            instance.uuid,
+            'the instance was %s during the snapshot' % operation)
+
+    def _decide(self, context: seams.RequestContext,
+                instance: seams.Instance) -> quiesce_policy.Decision:
+        counting = self._properties.read(
+            context, instance, instances.image_properties(instance))
+        decision = quiesce_policy.decide(
+            counting, CONF.quiesce, instances.state_of(
+                self._host, instance, self._safety.is_guarded()))
+        for remark in decision.remarks:
+            LOG.info('%s', remark, instance=instance)
+        return decision
+
+    def _agent_of(self, instance: seams.Instance,
+                  limits: quiesce_policy.Limits) -> guest_agent.Agent:
+        return guest_agent.Agent(
+            functools.partial(self._find_domain, instance),
+            self._safety.timeouts(limits.freeze_timeout))
+
+    def _find_domain(self, instance: object) -> recovery.Domain:
+        try:
+            guest = self._host.get_guest(instance)
+        except nova_exception.InstanceNotFound as error:
+            raise exception.GuestGone() from error
+        domain: recovery.Domain = guest._domain
+        return domain
+
+    def _find_by_uuid(self, instance_uuid: str) -> recovery.Domain:
+        # The id is for the name in an error's text alone.
+        return self._find_domain(objects.Instance(id=0, uuid=instance_uuid))

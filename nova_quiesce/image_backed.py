@@ -1,0 +1,232 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""Snapshots of image-backed instances: the seams of Nova's driver.
+
+Nova's ``snapshot()`` chooses a path and calls, on its way, what is
+overridden here. Its choice is overruled in one thing: it suspends an instance
+whose disk is a block device, or in Ceph and cannot be snapshotted there; here
+it goes on running.
+"""
+
+from collections import abc
+import dataclasses
+import functools
+import typing
+
+from nova.compute import power_state
+from nova.compute import vm_states
+from nova import conf as nova_conf
+from nova.virt.libvirt import host as libvirt_host
+from oslo_log import log as logging
+
+from nova_quiesce import answers
+from nova_quiesce import core
+from nova_quiesce.cuts import cold
+from nova_quiesce.cuts import mirror
+from nova_quiesce import disks
+from nova_quiesce import live
+from nova_quiesce import report
+from nova_quiesce import seams
+from nova_quiesce import snapshot as taken
+
+LOG = logging.getLogger(__name__)
+CONF = nova_conf.CONF
+
+
+@dataclasses.dataclass
+class InProgress:
+    """One snapshot that Nova's driver is at.
+
+    :ivar context: the request's
+    :ivar image_id: what it becomes
+    :ivar max_freeze_time: how long the guest may be frozen, in seconds
+    :ivar snapshot: what is decided, tried and proven for it
+    :ivar is_running: whether the instance runs while it is copied
+    :ivar suspension: while it does not, because it was suspended for that
+    """
+
+    context: seams.RequestContext
+    image_id: str
+    max_freeze_time: float
+    snapshot: taken.Snapshot
+    is_running: bool = False
+    suspension: cold.Suspension | None = None
+
+
+class ImageBackedMixin(core.CoreMixin):
+    """Image-backed snapshots inside verified freezes."""
+
+    def __init__(self, virtapi: object, read_only: bool = False) -> None:
+        super().__init__(virtapi, read_only)
+        self._snapshots: dict[str, InProgress] = {}
+        self._image_api = report.RecordingImageAPI(
+            self._image_api, self._snapshot_for_image, CONF.quiesce.record)
+        self.image_backend = disks.Backend(
+            self.image_backend, self._wrap_root_disk)
+
+    def init_host(self, host: str) -> None:
+        """End the backup jobs of an earlier nova-compute."""
+        super().init_host(host)
+        live.clear(self._host)
+
+    def cleanup_host(self, host: str) -> None:
+        """End the backup jobs of this nova-compute."""
+        live.clear(self._host)
+        super().cleanup_host(host)
+
+    def is_copying(self, instance: seams.Instance) -> bool:
+        """Whether an image-backed snapshot of an instance is in progress."""
+        return instance.uuid in self._snapshots
+
+    def snapshot(self, context: seams.RequestContext,
+                 instance: seams.Instance, image_id: str,
+                 update_task_state: abc.Callable[..., None]) -> None:
+        """Snapshot an image-backed instance, and record how it was cut."""
+        in_progress = self._begin(context, instance, image_id)
+        self._snapshots[instance.uuid] = in_progress
+        try:
+            with answers.as_novas(instance), report.tell_tenant(
+                    context, instance.uuid, CONF.host):
+                super().snapshot(
+                    context, instance, image_id, update_task_state)
+        finally:
+            # Nova forgets it after some errors.
+            self._end_suspension(in_progress)
+            del self._snapshots[instance.uuid]
+        record = in_progress.snapshot.record
+        LOG.info('Snapshot %(image)s has consistency level %(level)s: '
+                 '%(reason)s', {'image': image_id, 'level': record.level.value,
+                                'reason': record.reason}, instance=instance)
+
+    def _begin(self, context: seams.RequestContext,
+               instance: seams.Instance, image_id: str) -> InProgress:
+        decision = self._decide(context, instance)
+        agent = self._agent_of(instance, decision.limits)
+        return InProgress(
+            context, image_id, decision.limits.max_freeze_time,
+            taken.Snapshot(
+                decision, agent,
+                lambda is_saved: self._safety.new_window(
+                    agent, instance, decision.limits, context.request_id,
+                    'snapshot', is_saved)))
+
+    def _suspend_guest_for_snapshot(
+            self, context: seams.RequestContext, live_snapshot: bool,
+            current_power_state: int, instance: seams.Instance) -> None:
+        # Nova chose the path by now, and has not touched the guest yet. It
+        # comes here again where a direct snapshot failed.
+        in_progress = self._snapshots[instance.uuid]
+        snapshot = in_progress.snapshot
+        if instance.vm_state == vm_states.SUSPENDED:
+            snapshot.find_unfreezable(
+                'the instance is suspended, and what its memory holds is not '
+                'part of the snapshot; resume it first')
+        elif current_power_state == power_state.SHUTDOWN:
+            snapshot.find_offline()
+        else:
+            snapshot.prepare()
+            in_progress.is_running = True
+            if not live_snapshot and self._is_cold_forced():
+                self._suspend(instance, in_progress)
+
+    def _is_cold_forced(self) -> bool:
+        return bool(
+            CONF.workarounds.disable_libvirt_livesnapshot or
+            CONF.ephemeral_storage_encryption.enabled or
+            not self._host.has_min_version(
+                hv_type=libvirt_host.HV_DRIVER_QEMU))
+
+    def _suspend(self, instance: seams.Instance,
+                 in_progress: InProgress) -> None:
+        guest = self._host.get_guest(instance)
+        state = guest.get_power_state(self._host)
+        suspension = cold.Suspension(
+            in_progress.snapshot, in_progress.max_freeze_time,
+            functools.partial(super()._resume_guest_after_snapshot,
+                              in_progress.context, False, state, instance,
+                              guest))
+        suspension.begin(functools.partial(
+            super()._suspend_guest_for_snapshot, in_progress.context, False,
+            state, instance))
+        in_progress.is_running = False
+        in_progress.suspension = suspension
+
+    def _resume_guest_after_snapshot(
+            self, context: seams.RequestContext, live_snapshot: bool,
+            original_power_state: int, instance: seams.Instance,
+            guest: typing.Any) -> None:
+        self._end_suspension(self._snapshots[instance.uuid])
+
+    def _end_suspension(self, in_progress: InProgress) -> None:
+        suspension, in_progress.suspension = in_progress.suspension, None
+        if suspension is not None:
+            suspension.end()
+
+    def _live_snapshot(self, context: seams.RequestContext,
+                       instance: seams.Instance, guest: typing.Any,
+                       disk_path: str, out_path: str, source_format: str,
+                       image_format: str, image_meta: object) -> None:
+        in_progress = self._snapshots[instance.uuid]
+        try:
+            self._copy(guest, instance, disk_path, out_path, image_format)
+        except live.UNAVAILABLE as error:
+            LOG.warning('The disk is mirrored, because the hypervisor '
+                        'refused a backup job: %s', error, instance=instance)
+            cutter = in_progress.snapshot.cut
+            with mirror.kept_defined(guest, self._host.write_instance_config):
+                super()._live_snapshot(
+                    context, instance, mirror.MirroredGuest(guest, cutter),
+                    disk_path, out_path, source_format, image_format,
+                    image_meta)
+            in_progress.snapshot.check()
+
+    def _extract(self, instance: seams.Instance, disk_path: str,
+                 extract: disks.Extract, target: str,
+                 image_format: str) -> None:
+        in_progress = self._snapshots[instance.uuid]
+        if not in_progress.is_running:
+            extract(target, image_format)
+            return
+        try:
+            self._copy(self._host.get_guest(instance), instance, disk_path,
+                       target, image_format)
+        except live.UNAVAILABLE as error:
+            LOG.warning('The instance is suspended for its snapshot, because '
+                        'the hypervisor refused a backup job: %s', error,
+                        instance=instance)
+            self._suspend(instance, in_progress)
+            extract(target, image_format)
+
+    def _copy(self, guest: typing.Any, instance: seams.Instance,
+              disk_path: str, target: str, image_format: str) -> None:
+        in_progress = self._snapshots[instance.uuid]
+        live.copy(
+            live.Source(guest._domain, disk_path, instance,
+                        functools.partial(
+                            self._image_api.get, in_progress.context,
+                            in_progress.image_id)),
+            target, image_format, in_progress.snapshot.cut_or_refuse)
+
+    def _wrap_root_disk(self, instance: seams.Instance, disk_path: str,
+                        disk: typing.Any) -> object:
+        in_progress = self._snapshots.get(instance.uuid)
+        if in_progress is None:
+            return disk
+        return disks.RootDisk(
+            disk, in_progress.snapshot.cut_or_refuse,
+            functools.partial(self._extract, instance, disk_path))
+
+    def _snapshot_for_image(self, image_id: str) -> taken.Snapshot | None:
+        for in_progress in list(self._snapshots.values()):
+            if in_progress.image_id == image_id:
+                return in_progress.snapshot
+        return None

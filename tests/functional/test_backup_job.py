@@ -1,0 +1,248 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""Image-backed snapshots on a hypervisor that has backup jobs."""
+
+import os
+import pathlib
+from unittest import mock
+from xml.etree import ElementTree
+
+import fixtures
+import libvirt
+
+from nova_quiesce.cuts import convert
+from nova_quiesce import fixture
+from tests.functional import base
+
+
+class BackupJobTestCase(base.QuiesceTestBase):
+
+    has_backup_jobs = True
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.directory = self.useFixture(fixtures.TempDir()).path
+        self.flags(snapshots_directory=self.directory, group='libvirt')
+        self.convert = self.useFixture(fixtures.MockPatch(
+            'nova_quiesce.cuts.convert.convert',
+            side_effect=self._convert)).mock
+        self.frozen_at_copy: list[bool] = []
+        self.frozen_at_begin: list[bool] = []
+        self._watch_begin()
+        self.addCleanup(self._assert_no_job)
+
+    def _watch_begin(self) -> None:
+        begin = self.guest.backupBegin
+
+        def backup_begin(*args: object) -> object:
+            self.frozen_at_begin.append(self.guest.frozen)
+            return begin(*args)  # type: ignore[arg-type]
+
+        self.guest.backupBegin = backup_begin  # type: ignore
+
+    def _assert_no_job(self) -> None:
+        self.assertIsNone(self.guest.backup)
+        self.assertEqual([], os.listdir(self.directory))
+
+    def _convert(self, source: str, target: str, *args: object) -> None:
+        self.frozen_at_copy.append(self.guest.frozen)
+        assert self.guest.backup is not None
+        pathlib.Path(target).write_bytes(b'bits')
+
+
+class LocalDiskTest(BackupJobTestCase):
+
+    def test_required_and_healthy(self) -> None:
+        server = self.boot(base.QUIESCED)
+        record = self.properties_of(self.create_image(server))
+        self.assertEqual('filesystem', record['quiesce_consistency'])
+        self.assertEqual('2', record['quiesce_filesystems'])
+        self.assertEqual(['fsInfo', 'fsFreeze', 'fsThaw'], self.guest.calls)
+        self.assertEqual([True], self.frozen_at_begin)
+        self.assertEqual([False], self.frozen_at_copy)
+        # No mirror, so the domain was never undefined.
+        self.assertEqual([], self.frozen_at_cut)
+
+    def test_two_in_a_row(self) -> None:
+        server = self.boot(base.QUIESCED)
+        for name in ('one', 'two'):
+            record = self.properties_of(self.create_image(server, name))
+            self.assertEqual('filesystem', record['quiesce_consistency'])
+        self.assertEqual([True, True], self.frozen_at_begin)
+
+    def test_what_is_copied(self) -> None:
+        self.flags(snapshot_compression=True, group='libvirt')
+        server = self.boot(base.QUIESCED)
+        begun: list[str] = []
+
+        def copy(source: str, target: str, *args: object) -> None:
+            begun.append(str(self.guest.backup))
+            self._convert(source, target)
+
+        self.convert.side_effect = copy
+        self.create_image(server)
+        source, target, image_format, is_compressed, _direct, _watch = (
+            self.convert.call_args.args)
+        job = ElementTree.fromstring(begun[0])
+        socket = job.find('server').get('socket')  # type: ignore[union-attr]
+        self.assertEqual(convert.export_url(str(socket), 'vda'), source)
+        self.assertTrue(target.startswith(self.directory))
+        self.assertEqual(('qcow2', True), (image_format, is_compressed))
+        self.chown.assert_any_call(socket, uid=os.getuid())
+
+    def test_required_and_failing_hook(self) -> None:
+        server = self.boot(base.QUIESCED)
+        self.guest.errors['fsFreeze'] = [fixture.libvirt_error(
+            libvirt.VIR_ERR_INTERNAL_ERROR,
+            'fsfreeze hook has failed with status 1')]
+        image_id = self.create_image(server)
+        self.assertNotIn(image_id, self.glance.images)
+        self.assertIn('status 1', self.fault_of(server))
+        # Nothing was begun, because it could not have been used.
+        self.assertEqual([], self.frozen_at_begin)
+        self.assertEqual([], self.frozen_at_copy)
+
+    def test_preferred_and_failing_hook(self) -> None:
+        server = self.boot(base.PREFERRED)
+        self.guest.errors['fsFreeze'] = [fixture.libvirt_error(
+            libvirt.VIR_ERR_INTERNAL_ERROR,
+            'fsfreeze hook has failed with status 1')]
+        record = self.properties_of(self.create_image(server))
+        self.assertEqual('crash', record['quiesce_consistency'])
+        self.assertIn('status 1', record['quiesce_reason'])
+        self.assertEqual([False], self.frozen_at_begin)
+
+    def test_freeze_that_did_not_last(self) -> None:
+        server = self.boot(base.QUIESCED)
+        self.guest.thaw_answer = 1
+        image_id = self.create_image(server)
+        self.assertNotIn(image_id, self.glance.images)
+        self.assertIn('only 1 were still frozen', self.fault_of(server))
+        self.assertEqual([], self.frozen_at_copy)
+
+    def test_refused_job_becomes_a_mirror(self) -> None:
+        self.guest.backup_error = fixture.libvirt_error(
+            libvirt.VIR_ERR_OPERATION_UNSUPPORTED, 'not supported')
+        server = self.boot(base.QUIESCED)
+        record = self.properties_of(self.create_image(server))
+        self.assertEqual('filesystem', record['quiesce_consistency'])
+        self.assertEqual([False, True], self.frozen_at_cut)
+        self.assertIn('refused a backup job', self.stdlog.logger.output)
+
+    def test_copy_that_fails(self) -> None:
+        server = self.boot(base.QUIESCED)
+        self.convert.side_effect = convert.CopyFailed('no space is left')
+        image_id = self.create_image(server)
+        self.assertNotIn(image_id, self.glance.images)
+        self.assertIn('not copied', self.fault_of(server))
+        self.assertNotIn('no space', self.fault_of(server))
+        self.assertIn('no space is left', self.stdlog.logger.output)
+        self.assertFalse(self.guest.frozen)
+
+    def test_guest_stuck_by_a_failed_write_goes_on(self) -> None:
+        server = self.boot(base.QUIESCED)
+
+        def get_stuck(*args: object) -> None:
+            self.guest.stuck = True
+            raise convert.CopyFailed('the guest was paused')
+
+        self.convert.side_effect = get_stuck
+        with mock.patch('nova.tests.fixtures.libvirt.Domain.resume',
+                        lambda domain: self.guest.resume()):
+            image_id = self.create_image(server)
+        self.assertNotIn(image_id, self.glance.images)
+        self.assertFalse(self.guest.stuck)
+
+    def test_image_deleted_meanwhile(self) -> None:
+        server = self.boot(base.QUIESCED)
+        images = set(self.glance.images)
+
+        def delete(source: str, target: str, *args: object) -> None:
+            new, = set(self.glance.images) - images
+            self.glance.delete(None, new)
+            watch = args[-1]
+            self.assertTrue(callable(watch))
+            watch._ask()  # type: ignore[attr-defined]
+            watch(50)  # type: ignore[operator]
+
+        self.convert.side_effect = delete
+        with mock.patch('nova_quiesce.cuts.watch.ASK_INTERVAL', 0.01):
+            image_id = self.create_image(server)
+        self.assertNotIn(image_id, self.glance.images)
+        self.assertEqual('ACTIVE', self.api.get_server(
+            server['id'])['status'])
+
+    def test_paused_and_required(self) -> None:
+        server = self._pause(base.QUIESCED)
+        image_id = self.create_image(server)
+        self.assertNotIn(image_id, self.glance.images)
+        self.assertIn('resume it first', self.fault_of(server))
+        self._assert_paused(server)
+
+    def test_paused_and_preferred(self) -> None:
+        server = self._pause(base.PREFERRED)
+        record = self.properties_of(self.create_image(server))
+        self.assertEqual('crash', record['quiesce_consistency'])
+        self.assertIn('resume it first', record['quiesce_reason'])
+        self._assert_paused(server)
+
+    def _pause(self, properties: dict[str, str]) -> dict[str, str]:
+        server = self.boot(properties)
+        self.api.post_server_action(server['id'], {'pause': None})
+        self._wait_for_state_change(server, 'PAUSED')
+        self.guest.running = False
+        return server
+
+    def _assert_paused(self, server: dict[str, str]) -> None:
+        self.assertEqual('PAUSED', self.api.get_server(
+            server['id'])['status'])
+        self.assertEqual([], self.guest.calls)
+
+    def test_backup_api(self) -> None:
+        server = self.boot(base.QUIESCED)
+        answer = self.api.post_server_action(server['id'], {'createBackup': {
+            'name': 'daily', 'backup_type': 'daily', 'rotation': 99}})
+        self._wait_for_server_parameter(
+            server, {'OS-EXT-STS:task_state': None})
+        record = self.properties_of(answer['image_id'])
+        self.assertEqual('filesystem', record['quiesce_consistency'])
+
+    def test_shelve(self) -> None:
+        # Nova stops the instance first.
+        server = self.boot(base.QUIESCED)
+        self.api.post_server_action(server['id'], {'shelve': None})
+        self._wait_for_state_change(server, 'SHELVED_OFFLOADED')
+        made, = [image for image in self.glance.images.values()
+                 if image['name'].endswith('-shelved')]
+        self.assertEqual(
+            'offline', made['properties']['quiesce_consistency'])
+        self.assertEqual([], self.frozen_at_begin)
+
+    def test_jobs_left_behind_are_ended(self) -> None:
+        self.boot(base.QUIESCED)
+        path = pathlib.Path(self.directory, 'quiesce-compute1-left')
+        path.mkdir()
+        (path / 'scratch').touch()
+        self.guest.backup = (
+            "<domainbackup mode='pull'><server transport='unix' socket='%s'/>"
+            '</domainbackup>' % (path / 'nbd'))
+        self.driver.init_host('compute1')
+        self.assertIsNone(self.guest.backup)
+        self.assertEqual([], os.listdir(self.directory))
+
+    def test_jobs_of_others_are_left_alone(self) -> None:
+        self.boot(base.QUIESCED)
+        theirs = "<domainbackup mode='push'/>"
+        self.guest.backup = theirs
+        self.driver.init_host('compute1')
+        self.assertEqual(theirs, self.guest.backup)
+        self.guest.backup = None
