@@ -39,6 +39,7 @@ MAX_FILESYSTEMS = 1024
 # apart. Measured on libvirt 9.0; a text that is not known counts as "maybe
 # frozen", which costs a needless thaw and nothing else.
 _NOT_CONNECTED = 'agent is not connected'
+_DISAPPEARED = 'agent disappeared while executing command'
 _FROZEN_STATE = 'agent is in frozen state'
 
 
@@ -203,6 +204,8 @@ class Agent:
         known = _never_sent(error)
         if known is not None:
             return known
+        if _DISAPPEARED in text_of(error):
+            return exception.AgentDisappeared()
         if error.get_error_code() in _timeout_codes():
             return exception.FreezeTimedOut(self._timeouts.freeze)
         return exception.FreezeFailed(

@@ -15,9 +15,9 @@
 import functools
 import typing
 
+import libvirt
 from nova import conf as nova_conf
-from nova import exception as nova_exception
-from nova import objects
+from nova.virt.libvirt import driver as libvirt_driver
 from oslo_log import log as logging
 
 from nova_quiesce import agent as guest_agent
@@ -54,7 +54,7 @@ class CoreMixin(_Base):
     def init_host(self, host: str) -> None:
         """Thaw what an earlier nova-compute left frozen."""
         super().init_host(host)
-        self._safety.start(self._find_by_uuid)
+        self._safety.start(self._find_domain)
 
     def cleanup_host(self, host: str) -> None:
         """Thaw what is frozen, while the hypervisor is still connected."""
@@ -85,17 +85,21 @@ class CoreMixin(_Base):
     def _agent_of(self, instance: seams.Instance,
                   limits: quiesce_policy.Limits) -> guest_agent.Agent:
         return guest_agent.Agent(
-            functools.partial(self._find_domain, instance),
+            functools.partial(self._find_domain, instance.uuid),
             self._safety.timeouts(limits.freeze_timeout))
 
-    def _find_domain(self, instance: object) -> recovery.Domain:
+    def _find_domain(self, instance_uuid: str) -> recovery.Domain:
         try:
-            guest = self._host.get_guest(instance)
-        except nova_exception.InstanceNotFound as error:
-            raise exception.GuestGone() from error
-        domain: recovery.Domain = guest._domain
+            domain: recovery.Domain = self._new_connection(
+                ).lookupByUUIDString(instance_uuid)
+        except libvirt_driver.libvirt.libvirtError as error:
+            if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+                raise exception.GuestGone() from error
+            raise exception.HypervisorUnreachable() from error
         return domain
 
-    def _find_by_uuid(self, instance_uuid: str) -> recovery.Domain:
-        # The id is for the name in an error's text alone.
-        return self._find_domain(objects.Instance(id=0, uuid=instance_uuid))
+    def _new_connection(self) -> typing.Any:
+        # One for each agent, which ends with the agent's domain: in libvirt
+        # 9.0's client, a call sometimes waits for another one of the same
+        # connection to return, and an agent may take its time.
+        return self._host._connect(self._uri(), False)

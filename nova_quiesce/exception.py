@@ -76,6 +76,15 @@ class GuestGone(NotFrozen):
         super().__init__('the instance no longer exists on this host')
 
 
+class HypervisorUnreachable(NotFrozen):
+    """There is no connection to the hypervisor, so nothing was sent."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            'this compute host does not reach its hypervisor; try again, or '
+            'ask its operator')
+
+
 class AlreadyFrozen(NotFrozen):
     """Somebody else froze the guest before anything was sent to it."""
 
@@ -101,6 +110,15 @@ class FreezeTimedOut(MaybeFrozen):
         super().__init__(
             'the filesystems were not frozen within %d s; look for a hanging '
             'fsfreeze hook or filesystem inside the instance' % seconds)
+
+
+class AgentDisappeared(MaybeFrozen):
+    """The guest agent ended, or was restarted, with the freeze under way."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            'the guest agent disappeared while it froze the filesystems; look '
+            'inside the instance why qemu-guest-agent ended')
 
 
 class FreezeFailed(MaybeFrozen):

@@ -16,6 +16,7 @@ Public, for the tests of others. Its behaviour, the error codes and their
 texts were all seen on a real guest first (libvirt 9.0, QEMU 7.2).
 """
 
+from collections import abc
 import typing
 
 import libvirt
@@ -39,8 +40,12 @@ class FakeDomain:
 
     :ivar frozen: whether the guest is frozen now
     :ivar calls: the agent commands sent to the guest, in order
+    :ivar limits: the response timeout in force at each of them, in seconds
     :ivar errors: raised, in order, by the calls they are filed under; None
         stands for a call that works
+    :ivar after: called once the guest did what the call that they are filed
+        under asks for, and before that call answers; what they raise, it
+        raises
     :ivar timeout: the response timeout in force, in seconds
     """
 
@@ -57,7 +62,9 @@ class FakeDomain:
         self.thaw_answer: object = None
         self.freeze_answer: object = None
         self.calls: list[str] = []
+        self.limits: list[int] = []
         self.errors: dict[str, list[BaseException | None]] = {}
+        self.after: dict[str, abc.Callable[[], None]] = {}
         self.timeout = _BLOCK
         self.has_backup_jobs = True
         self.backup_error: libvirt.libvirtError | None = None
@@ -102,6 +109,7 @@ class FakeDomain:
         """List the filesystems."""
         self._reach('fsInfo')
         self._allow_only_in_thawed_guest('guest-get-fsinfo')
+        self._finish('fsInfo')
         return [('/fs%d' % number, 'vda%d' % number, 'ext4', ['vda'])
                 for number in range(self.filesystems)]
 
@@ -112,6 +120,7 @@ class FakeDomain:
         self._reach('fsFreeze')
         self._allow_only_in_thawed_guest('guest-fsfreeze-freeze')
         self.frozen = self.filesystems > 0
+        self._finish('fsFreeze')
         return self._answer(self.freeze_answer, self.filesystems)
 
     def fsThaw(self) -> int:
@@ -119,13 +128,15 @@ class FakeDomain:
         self._reach('fsThaw')
         count = self.filesystems if self.frozen else 0
         self.frozen = False
+        self._finish('fsThaw')
         return self._answer(self.thaw_answer, count)
 
     def land(self) -> None:
         """Stop hanging; a freeze that timed out before takes effect now."""
-        self.hanging = False
+        # An agent answers in turn: no thaw overtakes the freeze.
         if self._late_freeze:
             self.frozen = True
+        self.hanging = False
 
     def connect(self) -> typing.Self:
         """The connection that it was found over, which is itself."""
@@ -180,6 +191,7 @@ class FakeDomain:
 
     def _reach(self, name: str) -> None:
         self.calls.append(name)
+        self.limits.append(self.timeout)
         assert self.timeout != _BLOCK, 'an agent call without a time limit'
         if not self.defined:
             raise self._no_domain()
@@ -205,6 +217,10 @@ class FakeDomain:
         error = planned.pop(0) if planned else None
         if error is not None:
             raise error
+
+    def _finish(self, name: str) -> None:
+        if name in self.after:
+            self.after[name]()
 
     def _allow_only_in_thawed_guest(self, command: str) -> None:
         if self.frozen:

@@ -63,7 +63,8 @@ class ThawFirstMixin(core.CoreMixin):
                 *args: object, **kwargs: object) -> None:
         """Destroy an instance."""
         super().destroy(context, instance, *args, **kwargs)
-        self.lapse(instance, 'deleted')
+        # Nova also does so to reboot hard, or to rebuild.
+        self.lapse(instance, 'shut off hard')
 
     def rescue(self, context: seams.RequestContext, instance: seams.Instance,
                *args: object, **kwargs: object) -> None:

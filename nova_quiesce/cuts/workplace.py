@@ -99,7 +99,8 @@ def left_over(directory: str, prefix: str) -> list[str]:
 def remove(path: str) -> None:
     """Remove the directory of a job that has ended. Never raises."""
     try:
-        privileged.chown(path, uid=os.getuid())
+        if os.stat(path).st_uid != os.getuid():
+            privileged.chown(path, uid=os.getuid())
         shutil.rmtree(path)
     except Exception as error:
         LOG.error('%(path)s stays behind, remove it by hand: %(error)s',

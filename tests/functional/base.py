@@ -20,64 +20,41 @@ from collections import abc
 import datetime
 import io
 import threading
+import time
 import typing
 from unittest import mock
 import warnings
 
 import fixtures
+import libvirt
 from nova import conf
 from nova.tests import fixtures as nova_fixtures
-from nova.tests.fixtures import libvirt as libvirt_fixture
+from nova.tests.functional.api import client
 from nova.tests.functional.libvirt import base
 from sqlalchemy import exc
 
 from nova_quiesce import conf as quiesce_conf
 from nova_quiesce import fixture
 from nova_quiesce import lease_directory
+from tests.functional import cinder
+from tests.functional import hypervisor
 
 QUIESCED = {'hw_qemu_guest_agent': 'yes', 'os_require_quiesce': 'yes'}
 PREFERRED = {'hw_qemu_guest_agent': 'yes'}
+#: Seconds by which what is waited for has to happen.
+SOON = 20
 #: What an image says that is itself a snapshot.
 PARENT = {'quiesce_consistency': 'filesystem', 'quiesce_reason': 'parent',
           'quiesce_frozen_at': '2020-01-01T00:00:00.000+00:00',
           'quiesce_window_ms': '1', 'quiesce_filesystems': '7'}
-CHANNEL = ("<channel type='unix'>"
-           "<target type='virtio' name='org.qemu.guest_agent.0'/></channel>")
-DISK = ("<disk type='file' device='disk'><source file='/disk'/>"
-        "<target dev='vda'/></disk>")
-
-
-class CinderFixture(nova_fixtures.CinderFixture):  # type: ignore[misc]
-    """Cinder, with what the driver reads and Nova's own tests do not need.
-
-    :ivar image_properties: of the image that each volume was made of
-    :ivar on_snapshot: called as Cinder is asked for a snapshot
-    """
-
-    def __init__(self, test: object) -> None:
-        super().__init__(test)
-        self.image_properties: dict[str, str] = {}
-        self.on_snapshot: abc.Callable[[], None] = lambda: None
-
-    def fake_get(self, *args: object, **kwargs: object) -> dict[str, object]:
-        """Show a volume."""
-        volume: dict[str, object] = super().fake_get(*args, **kwargs)
-        volume['display_description'] = ''
-        volume['volume_image_metadata'] = dict(self.image_properties)
-        return volume
-
-    def fake_create_snapshot_force(self, *args: object) -> dict[str, object]:
-        """Start a snapshot."""
-        self.on_snapshot()
-        snapshot: dict[str, object] = super().fake_create_snapshot_force(*args)
-        # Cinder tells UTC, and does not say so.
-        snapshot['created_at'] = datetime.datetime.now(
-            datetime.UTC).replace(tzinfo=None).isoformat()
-        return snapshot
 
 
 class QuiesceTestBase(base.ServersTestBase):  # type: ignore[misc]
-    """One compute service whose guests all share one fake agent."""
+    """One compute service, and the fake guests that it runs.
+
+    :ivar guest: what is behind each domain that has no guest of its own
+    :ivar guests: those that have, by the instance's UUID
+    """
 
     microversion = 'latest'
     #: Whether the hypervisor has backup jobs; else disks are mirrored.
@@ -88,30 +65,29 @@ class QuiesceTestBase(base.ServersTestBase):  # type: ignore[misc]
         # Nova makes an error of it, for its own pinned version.
         warnings.filterwarnings('ignore', category=exc.SADeprecationWarning)
         self.guest = fixture.FakeDomain()
-        self.disk_xml = DISK
+        self.guest.has_backup_jobs = self.has_backup_jobs
+        self.disk_xml = hypervisor.DISK
+        self.guests: dict[str, fixture.FakeDomain] = {}
         leases = self.useFixture(fixtures.TempDir()).path + '/leases'
         self.leases = lease_directory.LeaseDirectory(leases)
         self.addCleanup(self._assert_nothing_left)
-        self.guest.has_backup_jobs = self.has_backup_jobs
-        for name in ('fsInfo', 'fsFreeze', 'fsThaw', 'isActive',
-                     'agentSetResponseTimeout', 'backupBegin',
-                     'backupGetXMLDesc', 'abortJob', 'state',
-                     'hasManagedSaveImage', 'connect'):
-            self._pass_on(name)
+        self.useFixture(hypervisor.GuestsFixture(
+            lambda uuid: self.guests.get(uuid, self.guest),
+            lambda: self.disk_xml))
+        # Another connection of Nova's fake would have other domains.
+        self.useFixture(fixtures.MonkeyPatch(
+            'nova_quiesce.core.CoreMixin._new_connection',
+            lambda driver: driver._host.get_connection()))
         self.frozen_at_cut: list[bool] = []
         #: The image that the servers are booted from.
         self.parent_id = ''
-        self._tell_channel()
         self.on_abort: abc.Callable[[], None] = lambda: None
         self.useFixture(fixtures.MonkeyPatch(
             'nova.tests.fixtures.libvirt.Domain.blockJobAbort',
             lambda domain, disk, flags: self._abort()))
         self._fake_disk_tools()
-        self.cinder = self.useFixture(CinderFixture(self))
-        # Nova's fixture dates all images alike, and years ago.
-        self.useFixture(fixtures.MonkeyPatch(
-            'nova.tests.fixtures.GlanceFixture.timestamp',
-            property(lambda glance: datetime.datetime.now(datetime.UTC))))
+        self.cinder = self.useFixture(cinder.CinderFixture(self))
+        self._date_images()
         quiesce_conf.register_opts(conf.CONF)
         # The guard would not find the fake hypervisor.
         self.flags(lease_directory=leases, guard='off', group='quiesce')
@@ -139,27 +115,26 @@ class QuiesceTestBase(base.ServersTestBase):  # type: ignore[misc]
         """The driver of the one compute service."""
         return self.computes['compute1'].driver
 
-    def _pass_on(self, name: str) -> None:
-        self.useFixture(fixtures.MonkeyPatch(
-            'nova.tests.fixtures.libvirt.Domain.%s' % name,
-            lambda domain, *args: getattr(self.guest, name)(*args)))
-
-    def _tell_channel(self) -> None:
-        # Nova's fake forgets the channels that a domain was defined with.
-        xml_desc = libvirt_fixture.Domain.XMLDesc
-
-        def tell(domain: typing.Any, flags: int) -> str:
-            channels = CHANNEL if self.guest.configured else ''
-            described: str = xml_desc(domain, flags)
-            return described.replace(
-                '</devices>', channels + self.disk_xml + '</devices>')
-
-        self.useFixture(fixtures.MonkeyPatch(
-            'nova.tests.fixtures.libvirt.Domain.XMLDesc', tell))
+    def persistent_domains(self) -> int:
+        """How many domains are defined."""
+        domains = self.driver._host.get_connection()._vms.values()
+        return sum(1 for domain in domains if domain.isPersistent())
 
     def _abort(self) -> None:
         self.frozen_at_cut.append(self.guest.frozen)
         self.on_abort()
+
+    def _date_images(self) -> None:
+        # Nova's fixture dates all images alike, and years ago, and lists
+        # them in the order in which they were made.
+        glance = nova_fixtures.GlanceFixture
+        detail = glance.detail
+        self.useFixture(fixtures.MonkeyPatch(
+            'nova.tests.fixtures.GlanceFixture.timestamp',
+            property(lambda glance: datetime.datetime.now(datetime.UTC))))
+        self.useFixture(fixtures.MonkeyPatch(
+            'nova.tests.fixtures.GlanceFixture.detail',
+            lambda *args, **kwargs: detail(*args, **kwargs)[::-1]))
 
     def _fake_disk_tools(self) -> None:
         # Of the live snapshot only the files are faked.
@@ -192,21 +167,23 @@ class QuiesceTestBase(base.ServersTestBase):  # type: ignore[misc]
             'disk_format': 'qcow2', 'min_ram': 0, 'min_disk': 0,
             'visibility': 'public', 'properties': dict(properties)})['id']
 
-    def boot_from_volume(
-            self, properties: dict[str, str]) -> dict[str, typing.Any]:
+    def boot_from_volume(self, properties: dict[str, str],
+                         *others: str) -> dict[str, typing.Any]:
         """An active volume-backed server.
 
         :param properties: what the image says that its volume was made of
+        :param others: ids of the volumes that it has beside that one
         """
         self._create_parent(properties)
         self.cinder.image_properties = {
             **properties, 'image_id': self.parent_id}
         request = self._build_server(networks='none')
         request.pop('imageRef')
-        request['block_device_mapping_v2'] = [{
-            'boot_index': 0, 'source_type': 'volume',
-            'uuid': self.cinder.IMAGE_BACKED_VOL,
-            'destination_type': 'volume'}]
+        volumes = (self.cinder.IMAGE_BACKED_VOL, *others)
+        request['block_device_mapping_v2'] = [
+            {'boot_index': index, 'source_type': 'volume',
+             'uuid': volume, 'destination_type': 'volume'}
+            for index, volume in enumerate(volumes)]
         server = self.api.post_server({'server': request})
         active: dict[str, typing.Any] = self._wait_for_state_change(
             server, 'ACTIVE')
@@ -253,3 +230,65 @@ class QuiesceTestBase(base.ServersTestBase):  # type: ignore[misc]
             'properties']
         return {key: value for key, value in properties.items()
                 if key.startswith('quiesce_')}
+
+    def record_of(self, image_id: str) -> dict[str, str]:
+        """The record of a volume-backed snapshot.
+
+        It is written a moment after the request.
+        """
+        self.wait_until(lambda: bool(self.properties_of(image_id)),
+                        'no record appeared on the image')
+        return self.properties_of(image_id)
+
+    def wait_until(self, condition: abc.Callable[[], bool],
+                   failure: str) -> None:
+        """Wait for something that has to happen soon.
+
+        :param failure: what is wrong if it does not
+        """
+        end = time.monotonic() + SOON
+        while not condition():
+            if time.monotonic() > end:
+                raise self.failureException(failure)
+            time.sleep(0.05)
+
+    def assert_released(self, guest: fixture.FakeDomain | None = None) -> None:
+        """Wait until a freeze has ended, and see what is left of it.
+
+        :param guest: which was frozen; that of all instances by default
+        """
+        guest = guest or self.guest
+        self.wait_until(lambda: not self.leases.read_all()[0],
+                        'a lease is left: the guest was not thawed')
+        self.assertFalse(guest.frozen)
+        self.assertEqual(libvirt.VIR_DOMAIN_AGENT_RESPONSE_TIMEOUT_BLOCK,
+                         guest.timeout)
+
+    def assert_failed(self, server: dict[str, typing.Any], image_id: str,
+                      reason: str) -> None:
+        """An image-backed snapshot failed, and the tenant is told why."""
+        self.assertNotIn(image_id, self.glance.images)
+        self.assertIn(reason, self.fault_of(server))
+        self.assertEqual('ACTIVE', self.api.get_server(
+            server['id'])['status'])
+        self.assertFalse(self.guest.frozen)
+
+    def assert_refused(self, server: dict[str, typing.Any],
+                       reason: str) -> None:
+        """A volume-backed snapshot is refused, and leaves nothing behind."""
+        self.assertIn(reason, self.assert_answered(409, server))
+        self.assertEqual({}, self.cinder.volume_snapshots)
+
+    def assert_answered(self, code: int,
+                        server: dict[str, typing.Any]) -> str:
+        """A request for a volume-backed snapshot fails, and makes no image.
+
+        :param code: with which HTTP code
+        :returns: the text
+        """
+        images = set(self.glance.images)
+        error = self.assertRaises(client.OpenStackApiException,
+                                  self.ask_for_image, server)
+        self.assertEqual(code, error.response.status_code)
+        self.assertEqual(images, set(self.glance.images))
+        return str(error.response.text)

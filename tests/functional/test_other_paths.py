@@ -19,6 +19,7 @@ from nova.tests.fixtures import libvirt as fakelibvirt
 from nova.virt.libvirt import imagebackend
 
 from tests.functional import base
+from tests.functional import hypervisor
 from tests.functional import test_backup_job
 
 BY_PATH = 'nova.virt.libvirt.imagebackend.Backend.by_libvirt_path'
@@ -139,7 +140,7 @@ class BlockDeviceTest(SuspendTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.disk_tools['find_disk'].return_value = ('/dev/vg/disk', 'raw')
-        self.disk_xml = base.DISK.replace(
+        self.disk_xml = hypervisor.DISK.replace(
             "type='file'", "type='block'").replace(
             "file='/disk'", "dev='/dev/vg/disk'")
 

@@ -1,0 +1,98 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Nova's fake of libvirt, with the agents and the transience it lacks."""
+
+from collections import abc
+import typing
+
+import fixtures
+from nova.tests.fixtures import libvirt as fakelibvirt
+
+from nova_quiesce import fixture
+
+CHANNEL = ("<channel type='unix'>"
+           "<target type='virtio' name='org.qemu.guest_agent.0'/></channel>")
+#: The root disk, as libvirt describes it.
+DISK = ("<disk type='file' device='disk'><source file='/disk'/>"
+        "<target dev='vda'/></disk>")
+_PATH = 'nova.tests.fixtures.libvirt.%s.%s'
+_CALLS = ('fsInfo', 'fsFreeze', 'fsThaw', 'isActive',
+          'agentSetResponseTimeout', 'backupBegin', 'backupGetXMLDesc',
+          'abortJob', 'state', 'connect')
+
+
+class GuestsFixture(fixtures.Fixture):
+    """A fake guest behind each domain.
+
+    :param find: the guest behind a domain, by the instance's UUID
+    :param disk: tells the description of the root disk
+    """
+
+    def __init__(self, find: abc.Callable[[str], fixture.FakeDomain],
+                 disk: abc.Callable[[], str]) -> None:
+        super().__init__()
+        self._find = find
+        self._disk = disk
+
+    def _setUp(self) -> None:
+        for name in _CALLS:
+            self._pass_on(name)
+        self._tell_channel()
+        self._keep_running_domains()
+
+    def _replace(self, where: str, name: str,
+                 new: abc.Callable[..., object]) -> None:
+        self.useFixture(fixtures.MonkeyPatch(_PATH % (where, name), new))
+
+    def _pass_on(self, name: str) -> None:
+        self._replace('Domain', name, lambda domain, *args: getattr(
+            self._find(domain.UUIDString()), name)(*args))
+
+    def _tell_channel(self) -> None:
+        # Nova's fake forgets the channels that a domain was defined with.
+        xml_desc = fakelibvirt.Domain.XMLDesc
+
+        def tell(domain: typing.Any, flags: int) -> str:
+            guest = self._find(domain.UUIDString())
+            channels = CHANNEL if guest.configured else ''
+            described: str = xml_desc(domain, flags)
+            return described.replace(
+                '</devices>', channels + self._disk() + '</devices>')
+
+        self._replace('Domain', 'XMLDesc', tell)
+
+    def _keep_running_domains(self) -> None:
+        # Nova's fake drops a running domain that is undefined. libvirt keeps
+        # it as a transient one, until it is defined again.
+        undefine = fakelibvirt.Domain.undefine
+        define = fakelibvirt.Connection.defineXML
+
+        def undefine_running(domain: typing.Any) -> None:
+            if domain._state == fakelibvirt.VIR_DOMAIN_SHUTOFF:
+                undefine(domain)
+            domain._transient = True
+
+        def define_running(connection: typing.Any, xml: str) -> object:
+            running = dict(connection._vms)
+            defined: typing.Any = define(connection, xml)
+            domain = running.get(defined.name(), defined)
+            if domain._state == fakelibvirt.VIR_DOMAIN_SHUTOFF:
+                return defined
+            connection._vms[defined.name()] = domain
+            domain._transient = False
+            return domain
+
+        self._replace('Domain', 'undefine', undefine_running)
+        self._replace('Domain', 'isPersistent',
+                      lambda domain: int(not domain._transient))
+        self._replace('Connection', 'defineXML', define_running)
