@@ -107,11 +107,11 @@ class Tenant:
                              {action: argument})
 
     def delete(self, server: Json) -> None:
-        """Delete a server, and wait until it is gone."""
-        self.api.call('DELETE', 'nova', f'/v2.1/servers/{server["id"]}')
-        wait(lambda: all(one['id'] != server['id']
-                          for one in self.servers()),
-              BOOT_SECONDS, f'server {server["id"]} to go')
+        """Delete a server unless it is gone, and wait until it is."""
+        if self._is_there(server):
+            self.api.call('DELETE', 'nova', f'/v2.1/servers/{server["id"]}')
+        wait(lambda: not self._is_there(server), BOOT_SECONDS,
+             f'server {server["id"]} to go')
 
     def servers(self) -> list[Json]:
         """:returns: the tenant's servers."""
@@ -171,6 +171,21 @@ class Tenant:
         self.api.upload(f'/v2/images/{image["id"]}/file',
                         self.lab.paths.guest_image)
 
+    def all_volume_snapshots(self) -> list[Json]:
+        """:returns: the tenant's volume snapshots."""
+        found: list[Json] = self.api.get(
+            'cinder', f'/v3/{self.api.project}/snapshots')['snapshots']
+        return found
+
+    def remove_volume_snapshots(self) -> None:
+        """Delete the tenant's volume snapshots, also those of no image."""
+        wait(lambda: all(one['status'] != 'creating'
+                         for one in self.all_volume_snapshots()),
+             SNAPSHOT_SECONDS, 'the volume snapshots to be complete')
+        for one in self.all_volume_snapshots():
+            if one['status'] != 'deleting':
+                self.api.call('DELETE', 'cinder', self._snapshot(one['id']))
+
     def remove_image(self, image: Json) -> None:
         """Delete an image, with the volume snapshots that it stands for."""
         for snapshot_id in volume_snapshots(image):
@@ -209,6 +224,9 @@ class Tenant:
         action = self.api.get('nova', f'{path}/{latest["request_id"]}')
         found: list[Json] = action['instanceAction']['events']
         return found
+
+    def _is_there(self, server: Json) -> bool:
+        return any(one['id'] == server['id'] for one in self.servers())
 
     def _is_active(self, server: Json) -> bool:
         found = self.show(server)
@@ -267,14 +285,18 @@ def agent_commands(log: pathlib.Path, offset: int = 0) -> dict[str, int]:
             for name in ('freeze', 'thaw')}
 
 
-def wait(condition: Callable[[], bool], seconds: float, what: str) -> None:
+def wait(condition: Callable[[], bool], seconds: float, what: str,
+         poll: float = POLL_SECONDS) -> float:
     """Wait for something to become true.
 
     :param what: what it is, for the error
+    :param poll: seconds between two looks
+    :returns: the seconds that it took
     :raises LabError: when it does not in time
     """
-    deadline = time.monotonic() + seconds
+    began = time.monotonic()
     while not condition():
-        if time.monotonic() > deadline:
+        if time.monotonic() > began + seconds:
             raise errors.LabError(f'waited {seconds:g} s for {what}')
-        time.sleep(POLL_SECONDS)
+        time.sleep(poll)
+    return time.monotonic() - began
