@@ -107,6 +107,15 @@ class FaultTestCase(base.LabTestCase):
             one.signal(signal.SIGKILL)
         proc.wait_for_end(family, base.SOON)
 
+    def restart_libvirtd(self) -> None:
+        """Kill libvirtd, and start it again at once."""
+        self.addCleanup(self.lab.start, 'libvirtd')
+        main = self.lab.process('libvirtd')
+        assert main is not None
+        main.signal(signal.SIGKILL)
+        self.assertTrue(proc.wait_for_end([main], base.SOON))
+        self.lab.start('libvirtd')
+
     def _signal(self, service: str, number: signal.Signals) -> None:
         for one in self.lab.family(service):
             one.signal(number)
