@@ -193,7 +193,8 @@ class QuiesceMixin(neighbours.ThawFirstMixin):
         if decision.reason is not None:
             raise exception.NotFrozen(decision.reason)
         agent = self._agent_of(instance, decision.limits)
-        agent.preflight()
+        with self._safety.held.asking(instance.uuid):
+            agent.preflight()
         window = self._safety.new_window(
             agent, instance, decision.limits, context.request_id,
             'volume snapshots')
