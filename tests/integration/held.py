@@ -205,7 +205,8 @@ class HeldTestCase(FaultTestCase):
 
     def _remove(self, name: str) -> None:
         for image in self.user.images_named(name):
-            self.user.remove_image(image)
+            self.user.api.call('DELETE', 'glance',
+                               '/v2/images/%s' % image['id'])
         self.user.remove_volume_snapshots()
 
 

@@ -12,6 +12,7 @@
 
 """Freezes that nobody ends before their deadline, on real parts."""
 
+import signal
 import time
 
 from quiescelab import errors
@@ -53,6 +54,17 @@ class DeadlineTest(held.HeldTestCase):
     def test_cinder_volume_stops(self) -> None:
         image_id = self.hold_freeze()
         self.assert_thawed_at_deadline('cinder-volume stops')
+        self.assert_recorded(image_id, 'crash', DEADLINE)
+
+    def test_nova_compute_stalls(self) -> None:
+        image_id = self.hold_freeze()
+        main = self.lab.process('nova-compute')
+        assert main is not None
+        # Not its guard.
+        main.signal(signal.SIGSTOP)
+        self.addCleanup(main.signal, signal.SIGCONT)
+        self.assert_thawed_at_deadline('nova-compute stalls')
+        main.signal(signal.SIGCONT)
         self.assert_recorded(image_id, 'crash', DEADLINE)
 
     def test_nova_api_is_killed(self) -> None:

@@ -171,20 +171,12 @@ class Tenant:
         self.api.upload(f'/v2/images/{image["id"]}/file',
                         self.lab.paths.guest_image)
 
-    def all_volume_snapshots(self) -> list[Json]:
-        """:returns: the tenant's volume snapshots."""
-        found: list[Json] = self.api.get(
-            'cinder', f'/v3/{self.api.project}/snapshots')['snapshots']
-        return found
-
     def remove_volume_snapshots(self) -> None:
         """Delete the tenant's volume snapshots, also those of no image."""
-        wait(lambda: all(one['status'] != 'creating'
-                         for one in self.all_volume_snapshots()),
+        wait(lambda: not self._snapshots_that_are('creating'),
              SNAPSHOT_SECONDS, 'the volume snapshots to be complete')
-        for one in self.all_volume_snapshots():
-            if one['status'] != 'deleting':
-                self.api.call('DELETE', 'cinder', self._snapshot(one['id']))
+        for one in self._snapshots_that_are('available', 'error'):
+            self.api.call('DELETE', 'cinder', self._snapshot(one['id']))
 
     def remove_image(self, image: Json) -> None:
         """Delete an image, with the volume snapshots that it stands for."""
@@ -251,6 +243,11 @@ class Tenant:
 
     def _is_complete(self, snapshot_id: str) -> bool:
         return bool(self.volume_snapshot(snapshot_id)['status'] != 'creating')
+
+    def _snapshots_that_are(self, *states: str) -> list[Json]:
+        path = f'/v3/{self.api.project}/snapshots'
+        found: list[Json] = self.api.get('cinder', path)['snapshots']
+        return [one for one in found if one['status'] in states]
 
     def _snapshot(self, snapshot_id: str) -> str:
         return f'/v3/{self.api.project}/snapshots/{snapshot_id}'
