@@ -94,13 +94,13 @@ class VolumeRecorder:
     :param image_api: Nova's image API
     :param volume_api: Nova's volume API
     :param context: the request's, with the tenant's own authority
-    :param volume_ids: looks up the ids of the instance's volumes
+    :param volume_ids: the ids of the instance's volumes
     :param since: when the request reached this host (UTC)
     """
 
     def __init__(self, image_api: seams.ImageAPI, volume_api: seams.VolumeAPI,
                  context: seams.RequestContext,
-                 volume_ids: abc.Callable[[], set[str]],
+                 volume_ids: set[str],
                  since: datetime.datetime) -> None:
         self._image_api = image_api
         self._volume_api = volume_api
@@ -119,9 +119,8 @@ class VolumeRecorder:
         :returns: what was written; None where no image was found
         """
         deadline = time.monotonic() + timeout
-        volume_ids = self._volume_ids()
         while time.monotonic() < deadline:
-            image = self._find_image(volume_ids)
+            image = self._find_image()
             if superseded.is_set():
                 break
             if image is not None:
@@ -130,24 +129,23 @@ class VolumeRecorder:
             superseded.wait(min(_LOOK_INTERVAL, left))
         return None
 
-    def _find_image(self, volume_ids: set[str]) -> dict[str, object] | None:
+    def _find_image(self) -> dict[str, object] | None:
         images = self._image_api.get_all(
             self._context, limit=_LATEST, sort_key='created_at',
             sort_dir='desc',
             filters={'owner': self._context.project_id})
         for image in images[:_LATEST]:
-            if self._is_ours(image, volume_ids):
+            if self._is_ours(image):
                 return image
         return None
 
-    def _is_ours(self, image: dict[str, object],
-                 volume_ids: set[str]) -> bool:
+    def _is_ours(self, image: dict[str, object]) -> bool:
         if _created(image) < self._since:
             return False
         snapshots = [self._volume_api.get_snapshot(self._context, snapshot_id)
                      for snapshot_id in _snapshot_ids(image)]
         return bool(snapshots) and all(
-            snapshot['volume_id'] in volume_ids and
+            snapshot['volume_id'] in self._volume_ids and
             _created(snapshot) >= self._since for snapshot in snapshots)
 
     def _write(self, image: dict[str, object],

@@ -65,7 +65,9 @@ class VolumeBackedMixin(core.CoreMixin):
         self._recordings.supersede(instance.uuid)
         since = datetime.datetime.now(datetime.UTC)
         record = functools.partial(
-            self._record_on_volumes, context, instance, since)
+            self._record_on_volumes, context, instance,
+            # Now: afterwards, the instance may be gone.
+            instances.volume_ids(context, instance), since)
         decision = self._decide(context, instance)
         required = decision.policy is quiesce_policy.Policy.REQUIRE
         with answers.as_novas(instance):
@@ -89,7 +91,8 @@ class VolumeBackedMixin(core.CoreMixin):
         if decision.reason is not None:
             raise exception.NotFrozen(decision.reason)
         agent = self._agent_of(instance, decision.limits)
-        agent.preflight()
+        with self._safety.held.asking(instance.uuid):
+            agent.preflight()
         window = self._safety.new_window(
             agent, instance, decision.limits, context.request_id,
             'volume snapshots')
@@ -109,7 +112,8 @@ class VolumeBackedMixin(core.CoreMixin):
 
     def _record_on_volumes(
             self, context: seams.RequestContext, instance: seams.Instance,
-            since: datetime.datetime, record: consistency.Record) -> None:
+            volume_ids: set[str], since: datetime.datetime,
+            record: consistency.Record) -> None:
         if not CONF.quiesce.record:
             LOG.info('A volume-backed snapshot has consistency level '
                      '%(level)s: %(reason)s', {'level': record.level.value,
@@ -117,7 +121,6 @@ class VolumeBackedMixin(core.CoreMixin):
                      instance=instance)
             return
         recorder = report.VolumeRecorder(
-            self._image_api, self._volume_api, context,
-            functools.partial(instances.volume_ids, context, instance), since)
+            self._image_api, self._volume_api, context, volume_ids, since)
         self._recordings.start(instance.uuid, recorder, record,
                                CONF.quiesce.record_timeout)

@@ -19,6 +19,7 @@ second call never comes.
 """
 
 from collections import abc
+import contextlib
 import threading
 
 from oslo_log import log as logging
@@ -93,6 +94,25 @@ class HeldWindows:
             self._finish(instance_uuid, held, str(error))
             raise
 
+    @contextlib.contextmanager
+    def asking(self, instance_uuid: str) -> abc.Iterator[None]:
+        """For the length of a question to a guest that is to be frozen.
+
+        A guest that is being frozen, or is frozen, for another request does
+        not answer well, which says nothing of its agent.
+
+        :param instance_uuid: whose guest
+        :raises WindowBusy: another request holds a window of this guest
+        """
+        with self._lock:
+            self._contend(instance_uuid)
+        try:
+            yield
+        except exception.NotFrozen:
+            with self._lock:
+                self._contend(instance_uuid)
+            raise
+
     def close(self, instance_uuid: str, owner: str) -> bool:
         """Thaw a guest that :meth:`open` froze.
 
@@ -155,12 +175,15 @@ class HeldWindows:
 
     def _reserve(self, instance_uuid: str, held: _Held) -> _Held:
         with self._lock:
-            holder = self._held.get(instance_uuid)
-            if holder is not None:
-                holder.contended = True
-                raise exception.WindowBusy(holder.owner)
+            self._contend(instance_uuid)
             self._held[instance_uuid] = held
             return held
+
+    def _contend(self, instance_uuid: str) -> None:
+        holder = self._held.get(instance_uuid)
+        if holder is not None:
+            holder.contended = True
+            raise exception.WindowBusy(holder.owner)
 
     def _forget(self, instance_uuid: str, held: _Held) -> None:
         with self._lock:

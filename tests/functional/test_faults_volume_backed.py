@@ -211,7 +211,11 @@ class VolumeBackedFaultTest(base.QuiesceTestBase):
         server = self.boot_from_volume(base.QUIESCED)
         image_id = self._snapshot_meanwhile(
             server, lambda: self.assertTrue(self.assert_answered(409, server)))
-        self.assertTrue(self.record_of(image_id))
+        self._assert_contended(self.record_of(image_id))
+
+    def _assert_contended(self, record: dict[str, str]) -> None:
+        self.assertEqual('crash', record['quiesce_consistency'])
+        self.assertIn('cannot be told apart', record['quiesce_reason'])
 
     def test_preferred_and_concurrent_request(self) -> None:
         """A second request makes an image that claims nothing."""
@@ -223,7 +227,7 @@ class VolumeBackedFaultTest(base.QuiesceTestBase):
             self.record_of(loser[0])
 
         image_id = self._snapshot_meanwhile(server, snapshot)
-        self.assertTrue(self.record_of(image_id))
+        self._assert_contended(self.record_of(image_id))
         record = self.properties_of(loser[0])
         self.assertEqual('crash', record['quiesce_consistency'])
-        self.assertIn('frozen already', record['quiesce_reason'])
+        self.assertIn('in its freeze window', record['quiesce_reason'])

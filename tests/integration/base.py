@@ -26,6 +26,10 @@ from quiescelab import tenant
 SOON = 30
 NO_CALLS = {'freeze': 0, 'thaw': 0}
 ONE_EACH = {'freeze': 1, 'thaw': 1}
+#: In the lab's directory of runtime files: the times that this run measured.
+MEASURED = 'measured'
+
+_measured: list[str] = []
 
 
 class Snapshotted:
@@ -103,6 +107,20 @@ class LabTestCase(unittest.TestCase):
             self.assertLess(time.monotonic(), deadline,
                             'the guest does not write')
             time.sleep(0.2)
+
+    def measured(self, what: str, amount: float, limit: float | None = None,
+                 unit: str = 's') -> None:
+        """Note what was measured, for the reader of this run.
+
+        :param what: a few words
+        :param amount: how much it was
+        :param limit: what it must not exceed, where that is promised
+        """
+        promised = '' if limit is None else '  (at most %g)' % limit
+        _measured.append('%7.2f %-3s  %s%s\n' % (amount, unit, what, promised))
+        (self.lab.paths.run / MEASURED).write_text(''.join(_measured))
+        if limit is not None:
+            self.assertLessEqual(amount, limit, what)
 
     def snapshot(self) -> Snapshotted:
         """Run ``nova image-create --poll``, and see what it leaves."""

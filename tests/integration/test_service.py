@@ -12,7 +12,10 @@
 
 """nova-compute itself, as the lab runs it."""
 
-import os
+from collections.abc import Iterator
+import contextlib
+import pathlib
+import re
 import signal
 import subprocess
 import tempfile
@@ -21,10 +24,17 @@ import unittest
 
 from quiescelab import lab as running
 from quiescelab import proc
+from quiescelab.services import nova
+from quiescelab import system
 from quiescelab import tenant
 
 from tests.integration import base
+from tests.integration import held
 
+#: Seconds in which a guest is thawed whose freeze nobody else ends.
+PROMISED = 2
+#: What the thaw guard may take of the host's memory, in MiB.
+GUARD_MEMORY = 40
 
 class OptionsTest(unittest.TestCase):
 
@@ -51,67 +61,111 @@ class OptionsTest(unittest.TestCase):
         self.assertIn('[quiesce] max_freeze_time = 60', done.stdout)
 
 
-class DyingServiceTest(base.LabTestCase):
-    """nova-compute ends while the guest is frozen for volume snapshots.
-
-    Cinder's volume service stands still meanwhile, so that the freeze lasts.
-    """
-
-    from_volume = True
+class DyingServiceTest(held.HeldTestCase):
+    """nova-compute ends while the guest is frozen for volume snapshots."""
 
     def setUp(self) -> None:
         super().setUp()
-        self._signal('cinder-volume', signal.SIGSTOP)
-        self.addCleanup(self._bring_back)
-        # nova-api answers as soon as Cinder has accepted the snapshot.
-        answer = self.user.act(self.server, 'createImage',
-                               {'name': 'test-dying'})
-        self.assertTrue(answer['image_id'])
-        self.assertTrue(self.guest.frozen())
-        self.assertEqual(1, len(self._leases()))
-
-    def _bring_back(self) -> None:
-        self._signal('cinder-volume', signal.SIGCONT)
-        self.lab.start('nova-compute')
-        for image in self.user.images_named('test-dying'):
-            self.user.remove_image(image)
-
-    def _signal(self, service: str, number: signal.Signals) -> None:
-        for one in self.lab.family(service):
-            one.signal(number)
-
-    def _leases(self) -> list[str]:
-        return os.listdir(self.lab.paths.data('nova') / 'quiesce')
-
-    def _guards(self) -> list[proc.Process]:
-        return [one for one in self.lab.family('nova-compute')
-                if 'nova_quiesce.guard' in proc.arguments(one)]
-
-    def _seconds_until_thawed(self) -> float:
-        began = time.monotonic()
-        tenant.wait(lambda: not self.guest.frozen(), 30, 'the thaw')
-        return time.monotonic() - began
+        self.addCleanup(self.lab.start, nova.COMPUTE)
 
     def test_killed(self) -> None:
-        self.lab.kill('nova-compute')
-        seconds = self._seconds_until_thawed()
-        self.assertLess(seconds, 5)
-        self.assertEqual([], self._leases())
+        image_id = self.hold_freeze()
+        self.lab.kill(nova.COMPUTE)
+        self.measured('nova-compute killed: thawed by its guard',
+                      self.seconds_until_thawed(), PROMISED)
+        self.wait_until_lease_ends()
+        self.assert_nothing_claimed(image_id)
 
     def test_stopped(self) -> None:
-        self.lab.stop('nova-compute')
-        self.assertFalse(self.guest.frozen())
-        self.assertEqual([], self._leases())
-        self.assertEqual([], self._guards())
+        image_id = self.hold_freeze()
+        began = time.monotonic()
+        stopping = self.in_background(self.lab.stop, nova.COMPUTE)
+        self.seconds_until_thawed()
+        self.measured('nova-compute stopped: thawed',
+                      time.monotonic() - began)
+        stopping.result()
+        self.assertEqual([], self.leases())
+        self.assertEqual([], self.guards())
+        self.assert_nothing_claimed(image_id)
 
     def test_killed_together_with_the_guard(self) -> None:
-        guard, = self._guards()
+        image_id = self.hold_freeze()
+        guard, = self.guards()
         # The guard must not see the end of nova-compute.
         guard.signal(signal.SIGKILL)
-        self.lab.kill('nova-compute')
+        self.lab.kill(nova.COMPUTE)
         time.sleep(3)
         self.assertTrue(self.guest.frozen())
-        self.assertEqual(1, len(self._leases()))
-        self.lab.start('nova-compute')
-        self._seconds_until_thawed()
-        self.assertEqual([], self._leases())
+        self.assertEqual([self.server['id']], self.leases())
+        log = _Log(self.lab.log(nova.COMPUTE))
+        began = time.monotonic()
+        self.in_background(self.lab.start, nova.COMPUTE)
+        self.seconds_until_thawed()
+        self.measured('nova-compute and its guard killed: thawed after the '
+                      'start', time.monotonic() - began)
+        log.assert_order(self, 'has ended: 1 filesystems were thawed',
+                         'Join ServiceGroup membership')
+        self.assertEqual([], self.leases())
+        self.assert_nothing_claimed(image_id)
+
+    def test_all_processes_killed_beside_a_guard_of_its_own(self) -> None:
+        with self._service_guard() as path, self.lab.compute_options(
+                {'quiesce': {'guard_socket': path}}):
+            self.assertEqual([], self.guards())
+            image_id = self.hold_freeze()
+            self.kill_all_of(nova.COMPUTE)
+            self.measured('all processes of nova-compute killed: thawed by '
+                          'the service guard', self.seconds_until_thawed(),
+                          PROMISED)
+            self.wait_until_lease_ends()
+        self.assert_nothing_claimed(image_id)
+
+    @contextlib.contextmanager
+    def _service_guard(self) -> Iterator[pathlib.Path]:
+        path = self.lab.paths.data('nova') / 'guard.sock'
+        argv = system.as_user(nova.USER, [
+            self.lab.paths.bin('python3'), '-P', '-m', 'nova_quiesce.guard',
+            '--socket', str(path)])
+        with self.lab.log('quiesce-guard').open('ab') as log:
+            guard = subprocess.Popen(argv, cwd='/', stdout=log, stderr=log,
+                                     env=system.environment())
+        try:
+            tenant.wait(path.exists, base.SOON, 'the guard to listen')
+            yield path
+        finally:
+            guard.terminate()
+            guard.wait(base.SOON)
+
+    def test_memory_of_the_guard(self) -> None:
+        self.hold_freeze()
+        guard, = self.guards()
+        self.measured("the guard's memory while it guards",
+                      _resident_mib(guard), GUARD_MEMORY, 'MiB')
+        self.go_on('cinder-volume')
+        self.seconds_until_thawed()
+
+
+class _Log:
+    """What a service logs from now on."""
+
+    def __init__(self, path: pathlib.Path) -> None:
+        self._path = path
+        self._offset = path.stat().st_size
+
+    def assert_order(self, test: unittest.TestCase, first: str,
+                     second: str) -> None:
+        tenant.wait(lambda: second in self._text(), base.SOON, second)
+        test.assertLess(self._text().index(first),
+                        self._text().index(second))
+
+    def _text(self) -> str:
+        with self._path.open('rb') as stream:
+            stream.seek(self._offset)
+            return stream.read().decode(errors='replace')
+
+
+def _resident_mib(process: proc.Process) -> float:
+    status = pathlib.Path('/proc/%d/status' % process.pid).read_text()
+    found = re.search(r'^VmRSS:\s+(\d+) kB$', status, re.MULTILINE)
+    assert found is not None
+    return int(found.group(1)) / 1024

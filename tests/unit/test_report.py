@@ -94,7 +94,7 @@ class VolumeRecorderTest(unittest.TestCase):
         self.superseded = threading.Event()
         self.recorder = report.VolumeRecorder(
             self.images, self.volumes, mock.Mock(project_id='project'),
-            lambda: {'v1', 'v2'}, NOW)
+            {'v1', 'v2'}, NOW)
 
     def _volume_snapshot(self, volume_id: str, age: float = 0,
                          status: str = 'available') -> dict[str, object]:

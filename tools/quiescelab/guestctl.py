@@ -178,6 +178,14 @@ class Guest:
                                        f'{seen[-500:]!r}')
                 seen += _read(terminal, left)
 
+    def virsh(self, command: str) -> str:
+        """Run a command of virsh that takes nothing but the domain.
+
+        :returns: what it printed
+        :raises: ControlError
+        """
+        return self._call(command, self.domain)
+
     def _call(self, *arguments: str) -> str:
         done = subprocess.run((*self._virsh, *arguments), check=False,
                               capture_output=True, text=True)

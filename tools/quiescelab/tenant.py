@@ -107,11 +107,11 @@ class Tenant:
                              {action: argument})
 
     def delete(self, server: Json) -> None:
-        """Delete a server, and wait until it is gone."""
-        self.api.call('DELETE', 'nova', f'/v2.1/servers/{server["id"]}')
-        wait(lambda: all(one['id'] != server['id']
-                          for one in self.servers()),
-              BOOT_SECONDS, f'server {server["id"]} to go')
+        """Delete a server unless it is gone, and wait until it is."""
+        if self._is_there(server):
+            self.api.call('DELETE', 'nova', f'/v2.1/servers/{server["id"]}')
+        wait(lambda: not self._is_there(server), BOOT_SECONDS,
+             f'server {server["id"]} to go')
 
     def servers(self) -> list[Json]:
         """:returns: the tenant's servers."""
@@ -171,6 +171,13 @@ class Tenant:
         self.api.upload(f'/v2/images/{image["id"]}/file',
                         self.lab.paths.guest_image)
 
+    def remove_volume_snapshots(self) -> None:
+        """Delete the tenant's volume snapshots, also those of no image."""
+        wait(lambda: not self._snapshots_that_are('creating'),
+             SNAPSHOT_SECONDS, 'the volume snapshots to be complete')
+        for one in self._snapshots_that_are('available', 'error'):
+            self.api.call('DELETE', 'cinder', self._snapshot(one['id']))
+
     def remove_image(self, image: Json) -> None:
         """Delete an image, with the volume snapshots that it stands for."""
         for snapshot_id in volume_snapshots(image):
@@ -210,6 +217,9 @@ class Tenant:
         found: list[Json] = action['instanceAction']['events']
         return found
 
+    def _is_there(self, server: Json) -> bool:
+        return any(one['id'] == server['id'] for one in self.servers())
+
     def _is_active(self, server: Json) -> bool:
         found = self.show(server)
         if found['status'] == 'ERROR':
@@ -233,6 +243,11 @@ class Tenant:
 
     def _is_complete(self, snapshot_id: str) -> bool:
         return bool(self.volume_snapshot(snapshot_id)['status'] != 'creating')
+
+    def _snapshots_that_are(self, *states: str) -> list[Json]:
+        path = f'/v3/{self.api.project}/snapshots'
+        found: list[Json] = self.api.get('cinder', path)['snapshots']
+        return [one for one in found if one['status'] in states]
 
     def _snapshot(self, snapshot_id: str) -> str:
         return f'/v3/{self.api.project}/snapshots/{snapshot_id}'
@@ -267,14 +282,18 @@ def agent_commands(log: pathlib.Path, offset: int = 0) -> dict[str, int]:
             for name in ('freeze', 'thaw')}
 
 
-def wait(condition: Callable[[], bool], seconds: float, what: str) -> None:
+def wait(condition: Callable[[], bool], seconds: float, what: str,
+         poll: float = POLL_SECONDS) -> float:
     """Wait for something to become true.
 
     :param what: what it is, for the error
+    :param poll: seconds between two looks
+    :returns: the seconds that it took
     :raises LabError: when it does not in time
     """
-    deadline = time.monotonic() + seconds
+    began = time.monotonic()
     while not condition():
-        if time.monotonic() > deadline:
+        if time.monotonic() > began + seconds:
             raise errors.LabError(f'waited {seconds:g} s for {what}')
-        time.sleep(POLL_SECONDS)
+        time.sleep(poll)
+    return time.monotonic() - began

@@ -72,6 +72,30 @@ class HeldWindowsTest(unittest.TestCase):
         self._open()
         with self.assertRaisesRegex(exception.WindowBusy, 'req-1'):
             self._open('req-2')
+        self._assert_in_doubt()
+
+    def test_request_that_asks_a_frozen_guest_is_told_of_the_other(
+            self) -> None:
+        self._open()
+        with self.assertRaisesRegex(exception.WindowBusy, 'req-1'):
+            with self.held.asking('uuid'):
+                self.fail('the guest was asked')
+        self._assert_in_doubt()
+
+    def test_guest_that_is_frozen_while_it_is_asked(self) -> None:
+        with self.assertRaisesRegex(exception.WindowBusy, 'req-1'):
+            with self.held.asking('uuid'):
+                self._open()
+                raise exception.AlreadyFrozen
+        self._assert_in_doubt()
+
+    def test_question_that_fails_with_no_other_request(self) -> None:
+        with self.assertRaises(exception.AgentNotConnected):
+            with self.held.asking('uuid'):
+                raise exception.AgentNotConnected
+        self.assertEqual([], self.domain.calls)
+
+    def _assert_in_doubt(self) -> None:
         self.assertTrue(self.domain.frozen)
         self.held.close('uuid', 'req-1')
         record = consistency.judge(self.closed[0])

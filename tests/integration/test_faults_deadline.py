@@ -1,0 +1,168 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Freezes that nobody ends before their deadline, on real parts."""
+
+import signal
+import time
+
+from quiescelab import errors
+from quiescelab import tenant
+
+from tests.integration import base
+from tests.integration import held
+
+#: Seconds from the moment that a late freeze lands, or that a guest can be
+#: reached again, to its thaw.
+PROMISED = 2
+#: Seconds by which a deadline may be missed.
+LATE = 1
+DEADLINE = 'thawed at its deadline of %d s' % held.LIMIT
+
+
+class DeadlineTest(held.HeldTestCase):
+    """The image requires quiesce, and allows freezes of a few seconds."""
+
+    image = held.LIMITED
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        user = tenant.Tenant(cls.find_lab())
+        held.upload_limited(user)
+        cls.addClassCleanup(lambda: user.remove_image(
+            user.image_named(cls.image)))
+        super().setUpClass()
+
+    def assert_thawed_at_deadline(self, what: str) -> None:
+        """The guest is thawed neither early nor late."""
+        self.seconds_until_thawed()
+        self.wait_until_lease_ends()
+        seconds = self.seconds_frozen()
+        self.assertGreaterEqual(seconds, held.LIMIT)
+        self.measured('%s: thawed after the deadline' % what,
+                      seconds - held.LIMIT, LATE)
+
+    def test_cinder_volume_stops(self) -> None:
+        image_id = self.hold_freeze()
+        self.assert_thawed_at_deadline('cinder-volume stops')
+        self.assert_recorded(image_id, 'crash', DEADLINE)
+
+    def test_nova_compute_stalls(self) -> None:
+        image_id = self.hold_freeze()
+        main = self.lab.process('nova-compute')
+        assert main is not None
+        # Not its guard.
+        main.signal(signal.SIGSTOP)
+        self.addCleanup(main.signal, signal.SIGCONT)
+        self.assert_thawed_at_deadline('nova-compute stalls')
+        main.signal(signal.SIGCONT)
+        self.assert_recorded(image_id, 'crash', DEADLINE)
+
+    def test_nova_api_is_killed(self) -> None:
+        request, name = self._freeze_while_stopped('cinder-api')
+        self.assertTrue(self.guest.frozen())
+        self.kill_all_of('nova-api')
+        self.assertIsInstance(request.exception(), errors.LabError)
+        self.assert_thawed_at_deadline('nova-api is killed')
+        self.go_on('cinder-api')
+        self.lab.start('nova-api')
+        self.assertEqual([], self.user.images_named(name))
+
+    def test_broker_stops(self) -> None:
+        request, _ = self._freeze_while_stopped('rabbitmq')
+        self.assert_thawed_at_deadline('RabbitMQ stops')
+        self.assertFalse(request.done())
+        self.go_on('rabbitmq')
+        self.assert_recorded(request.result(), 'crash', DEADLINE)
+
+    def _freeze_while_stopped(
+            self, service: str) -> tuple[held.Pending, str]:
+        # A service stops after it was asked for what precedes the freeze,
+        # and before it is asked for what comes next.
+        name = self.new_name()
+        self.addCleanup(self.lab.start, 'nova-api')
+        self.set_hook(freeze_delay=1)
+        offset = self.lab.agent_log.stat().st_size
+        request = self.in_background(self.create_image, name)
+        self.wait_until_freeze_is_sent(offset)
+        self.stop_for_a_while(service)
+        tenant.wait(self.guest.frozen, base.SOON, 'the freeze', held.LOOK)
+        return request, name
+
+    def test_freeze_that_lands_after_its_time_limit(self) -> None:
+        self.set_hook(freeze_delay=held.LIMIT + 4)
+        self.assert_conflict(self.new_name(),
+                             'not frozen within %d s' % held.LIMIT)
+        self.seconds_until_thawed()
+        self.wait_until_lease_ends()
+        self.measured('volume-backed, a freeze lands after its time limit: '
+                      'thawed', self.seconds_frozen(), PROMISED)
+        self.assert_no_response_timeout()
+
+    def test_agent_dies_until_after_the_deadline(self) -> None:
+        image_id = self.hold_freeze()
+        self.guest.hold_agent(120)
+        tenant.wait(lambda: 'may still be frozen' in self._compute_log(),
+                    base.SOON, 'the deadline')
+        self.assertIn(self.server['id'], self.leases())
+        self.guest.release_agent()
+        self.measured('the agent is dead at the deadline: thawed after its '
+                      'return', self.seconds_until_thawed(), PROMISED)
+        self.wait_until_lease_ends()
+        self.assert_recorded(image_id, 'crash', DEADLINE)
+
+    def test_suspended_by_hand(self) -> None:
+        image_id = self.hold_freeze()
+        self.guest.virsh('suspend')
+        self.addCleanup(self._resume)
+        tenant.wait(lambda: 'may still be frozen' in self._compute_log(),
+                    base.SOON, 'the deadline')
+        self.guest.virsh('resume')
+        self.measured('stopped in libvirt at the deadline: thawed after the '
+                      'resume', self.seconds_until_thawed(), PROMISED)
+        self.wait_until_lease_ends()
+        self.assert_recorded(image_id, 'crash', DEADLINE)
+
+    def _resume(self) -> None:
+        if self.guest.virsh('domstate').strip() == 'paused':
+            self.guest.virsh('resume')
+
+    def _compute_log(self) -> str:
+        with self.lab.log('nova-compute').open('rb') as stream:
+            stream.seek(self._log_offset)
+            return stream.read().decode(errors='replace')
+
+    def setUp(self) -> None:
+        super().setUp()
+        self._log_offset = self.lab.log('nova-compute').stat().st_size
+
+    def test_reset_by_hand(self) -> None:
+        image_id = self.hold_freeze()
+        self.guest.virsh('reset')
+        began = time.monotonic()
+        self.wait_until_lease_ends()
+        self.measured('guest reset in libvirt: lease ends',
+                      time.monotonic() - began)
+        self.assert_recorded(image_id, 'crash', DEADLINE)
+        self.user.ready(self.server)
+
+    def test_libvirtd_is_down_until_after_the_deadline(self) -> None:
+        image_id = self.hold_freeze()
+        self.addCleanup(self.lab.start, 'libvirtd')
+        self.lab.kill('libvirtd')
+        tenant.wait(lambda: 'may still be frozen' in self._compute_log(),
+                    base.SOON, 'the deadline')
+        self.lab.start('libvirtd')
+        self.measured('libvirtd is down at the deadline: thawed after its '
+                      'start', self.seconds_until_thawed(), PROMISED)
+        self.wait_until_lease_ends()
+        self.assert_recorded(image_id, 'crash', DEADLINE)

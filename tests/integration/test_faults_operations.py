@@ -1,0 +1,168 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Requests and faults that meet a frozen guest, on real parts."""
+
+import time
+
+from quiescelab import tenant
+
+from tests.integration import base
+from tests.integration import held
+
+#: Seconds that Nova waits for a guest to shut down before it is cut off.
+SHUTDOWN_TIMEOUT = 60
+
+
+class OperationsTest(held.HeldTestCase):
+    """The image requires quiesce; freezes may last for a minute."""
+
+    def test_pause(self) -> None:
+        image_id = self.hold_freeze()
+        self.user.act(self.server, 'pause')
+        self.wait_for_status('PAUSED')
+        self.user.act(self.server, 'unpause')
+        self.wait_for_status('ACTIVE')
+        self.assert_lapsed(image_id, 'paused')
+
+    def test_suspend(self) -> None:
+        image_id = self.hold_freeze()
+        self.user.act(self.server, 'suspend')
+        self.wait_for_status('SUSPENDED')
+        self.go_on('cinder-volume')
+        self.user.act(self.server, 'resume')
+        self.wait_for_status('ACTIVE')
+        self.assert_lapsed(image_id, 'suspended')
+
+    def test_stop(self) -> None:
+        shutdowns = self._clean_shutdowns()
+        image_id = self.hold_freeze()
+        self.user.act(self.server, 'os-stop')
+        began = time.monotonic()
+        self.wait_for_status('SHUTOFF')
+        self.measured('a soft stop of a frozen guest', time.monotonic() -
+                      began, SHUTDOWN_TIMEOUT / 2)
+        self.go_on('cinder-volume')
+        self.user.act(self.server, 'os-start')
+        self.user.ready(self.server)
+        self.assertEqual(shutdowns + 1, self._clean_shutdowns())
+        self.assert_lapsed(image_id, 'stopped')
+
+    def test_hard_reboot(self) -> None:
+        image_id = self.hold_freeze()
+        self.user.act(self.server, 'reboot', {'type': 'HARD'})
+        began = time.monotonic()
+        self.wait_for_status('HARD_REBOOT')
+        self.wait_until_lease_ends()
+        self.measured('a hard reboot of a frozen guest: lease ends',
+                      time.monotonic() - began)
+        self.go_on('cinder-volume')
+        self.wait_for_status('ACTIVE')
+        self.user.ready(self.server)
+        self.assertNotIn(self.server['id'], self.leases())
+        self.assert_recorded(image_id, 'crash', 'during the snapshot')
+
+    def test_soft_reboot(self) -> None:
+        shutdowns = self._clean_shutdowns()
+        image_id = self.hold_freeze()
+        self.user.act(self.server, 'reboot', {'type': 'SOFT'})
+        began = time.monotonic()
+        self.wait_until_lease_ends()
+        self.measured('a soft reboot of a frozen guest: thawed',
+                      time.monotonic() - began)
+        self.go_on('cinder-volume')
+        self.wait_for_status('ACTIVE')
+        self.user.ready(self.server)
+        self.assertEqual(shutdowns + 1, self._clean_shutdowns())
+        self.assert_lapsed(image_id, 'rebooted')
+
+    def test_two_requests_at_once(self) -> None:
+        self.set_hook(freeze_delay=2)
+        offset = self.lab.agent_log.stat().st_size
+        first = self.in_background(self.create_image, self.new_name())
+        self.wait_until_freeze_is_sent(offset)
+        self.assert_conflict(self.new_name(), 'another snapshot of this '
+                             'instance')
+        self.assert_recorded(first.result(), 'crash', 'another snapshot of '
+                             'this instance was requested')
+        self.assertEqual(base.ONE_EACH, tenant.agent_commands(
+            self.lab.agent_log, offset))
+
+    def test_agent_is_killed_and_comes_back(self) -> None:
+        image_id = self.hold_freeze()
+        self.guest.hold_agent(120)
+        self.guest.release_agent()
+        self.assertTrue(self.guest.frozen())
+        self.go_on('cinder-volume')
+        self.seconds_until_thawed()
+        self.assert_consistent(image_id)
+
+    def test_libvirtd_is_killed(self) -> None:
+        image_id = self.hold_freeze()
+        self.restart_libvirtd()
+        self.assertTrue(self.guest.frozen())
+        self.go_on('cinder-volume')
+        self.seconds_until_thawed()
+        self.assert_consistent(image_id)
+
+    def test_libvirtd_is_killed_while_it_freezes(self) -> None:
+        self.set_hook(freeze_delay=3)
+        offset = self.lab.agent_log.stat().st_size
+        name = self.new_name()
+        request = self.in_background(self.create_image, name)
+        self.wait_until_freeze_is_sent(offset)
+        self.restart_libvirtd()
+        self.assert_is_conflict(request.exception(), 'did not freeze')
+        self.assertEqual([], self.user.images_named(name))
+        self.seconds_until_thawed()
+        self.wait_until_lease_ends()
+        self.measured('libvirtd is killed while it freezes: frozen for',
+                      self.seconds_frozen())
+        self.assert_no_response_timeout()
+
+    def wait_for_status(self, status: str) -> None:
+        """Wait until Nova says that the server has a status."""
+        tenant.wait(lambda: self.user.show(self.server)['status'] == status,
+                    2 * SHUTDOWN_TIMEOUT, status)
+
+    def assert_lapsed(self, image_id: str, operation: str) -> None:
+        """The freeze is over, and the image says what ended it."""
+        self.assertFalse(self.guest.frozen())
+        self.assertNotIn(self.server['id'], self.leases())
+        self.assert_recorded(
+            image_id, 'crash',
+            'the instance was %s during the snapshot' % operation)
+
+    def _clean_shutdowns(self) -> int:
+        # The guest writes a line as its init shuts it down.
+        return int(self.guest.run(
+            'touch /var/log/shutdown && wc -l < /var/log/shutdown'))
+
+
+class DeletedTest(held.HeldTestCase):
+    """A server is deleted while it is frozen."""
+
+    def assert_thawed_and_writing(self) -> None:
+        """There is nobody left to thaw."""
+        self.assertNotIn(self.server['id'], self.leases())
+
+    def test_delete(self) -> None:
+        image_id = self.hold_freeze()
+        self.user.api.call('DELETE', 'nova',
+                           '/v2.1/servers/%s' % self.server['id'])
+        began = time.monotonic()
+        self.wait_until_lease_ends()
+        self.measured('a frozen guest is deleted: lease ends',
+                      time.monotonic() - began)
+        self.go_on('cinder-volume')
+        self.user.delete(self.server)
+        self.assert_nothing_claimed(image_id)
