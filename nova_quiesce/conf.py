@@ -269,8 +269,9 @@ Related options:
         default=True,
         help="""
 Whether the consistency level of a snapshot is recorded on its image, in the
-properties ``quiesce_*``. If not, it is only logged; nothing else changes,
-and what is required and not proven fails all the same.
+properties ``quiesce_*``, and in the metadata of its volume snapshots. If not,
+it is only logged; nothing else changes, and what is required and not proven
+fails all the same.
 
 Related options:
 
@@ -279,14 +280,14 @@ Related options:
     cfg.IntOpt(
         'record_timeout',
         default=60,
-        min=0,
+        min=1,
         max=3600,
         help="""
-Seconds that nova-compute looks for the image of a volume-backed snapshot in
-order to record its consistency level there. Nova's API service creates that
-image after the guest was thawed. 0 records nothing on volume-backed
-snapshots. The record of an image-backed snapshot is part of its upload and
-does not depend on this.
+Seconds that nova-compute looks for the image of a volume-backed snapshot, in
+order to record its consistency level there and on its volume snapshots, or to
+delete them where the image requires quiesce and it was not proven. Nova's API
+service creates that image after the guest was thawed. The record of an
+image-backed snapshot is part of its upload and does not depend on this.
 
 Related options:
 

@@ -45,6 +45,7 @@ class Evidence:
         thaw was not confirmed
     :ivar lapse: why the freeze ended before the cut was complete; None
         where it did not
+    :ivar closed_at: when the thaw was sent, by ``time.monotonic()``
     """
 
     frozen_at: datetime.datetime
@@ -52,6 +53,7 @@ class Evidence:
     frozen: int
     thawed: int | None
     lapse: str | None = None
+    closed_at: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -103,6 +103,15 @@ class WindowBusy(NotFrozen):
             'freeze window; try again when it is done' % owner)
 
 
+class CinderSilent(NotFrozen):
+    """Cinder does not tell which snapshots an instance's volumes have."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the snapshots of the instance's volumes could not be listed; try "
+            'again when Cinder answers')
+
+
 class FreezeTimedOut(MaybeFrozen):
     """The freeze was sent and not answered in time; it can still land."""
 

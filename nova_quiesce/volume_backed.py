@@ -16,7 +16,6 @@ nova-api drives them: it asks for a freeze, has Cinder snapshot each volume,
 and asks for the thaw.
 """
 
-from collections import abc
 import datetime
 import functools
 
@@ -26,14 +25,21 @@ from oslo_log import log as logging
 from nova_quiesce import answers
 from nova_quiesce import consistency
 from nova_quiesce import core
+from nova_quiesce.cuts import volumes
 from nova_quiesce import exception
 from nova_quiesce import instances
 from nova_quiesce import policy as quiesce_policy
 from nova_quiesce import report
 from nova_quiesce import seams
+from nova_quiesce import volume_record
+from nova_quiesce import volume_snapshots
 
 LOG = logging.getLogger(__name__)
 CONF = nova_conf.CONF
+
+#: Seconds that a thaw waits for a look at the volume snapshots that is under
+#: way.
+_LAST_LOOK = 0.5
 
 
 class VolumeBackedMixin(core.CoreMixin):
@@ -41,7 +47,8 @@ class VolumeBackedMixin(core.CoreMixin):
 
     def __init__(self, virtapi: object, read_only: bool = False) -> None:
         super().__init__(virtapi, read_only)
-        self._recordings = report.Recordings()
+        self._recordings = volume_record.Recordings()
+        self._watches: dict[str, volumes.SnapshotWatch] = {}
 
     def cleanup_host(self, host: str) -> None:
         """Stop looking for images to record on."""
@@ -63,64 +70,104 @@ class VolumeBackedMixin(core.CoreMixin):
             # cut; the window is opened by the mirror's own cut.
             return
         self._recordings.supersede(instance.uuid)
-        since = datetime.datetime.now(datetime.UTC)
-        record = functools.partial(
-            self._record_on_volumes, context, instance,
-            # Now: afterwards, the instance may be gone.
-            instances.volume_ids(context, instance), since)
         decision = self._decide(context, instance)
         required = decision.policy is quiesce_policy.Policy.REQUIRE
         with answers.as_novas(instance):
             try:
-                self._freeze_and_hold(context, instance, decision, record)
+                self._freeze_and_hold(context, instance, decision)
             except exception.QuiesceError as error:
-                if instances.nova_requires(instance):
-                    raise
-                if required:
+                if required and not instances.nova_requires(instance):
                     raise answers.refusal(error) from error
-                # nova-api goes on without a freeze.
-                record(consistency.crash(str(error)))
                 raise
 
-    def _freeze_and_hold(
-            self, context: seams.RequestContext, instance: seams.Instance,
-            decision: quiesce_policy.Decision,
-            record: abc.Callable[[consistency.Record], None]) -> None:
+    def _freeze_and_hold(self, context: seams.RequestContext,
+                         instance: seams.Instance,
+                         decision: quiesce_policy.Decision) -> None:
+        # Looked up now: afterwards, the instance may be gone.
+        volume_ids = frozenset(instances.volume_ids(context, instance))
+        watch = volumes.SnapshotWatch(
+            functools.partial(volume_snapshots.states, context), volume_ids)
+        try:
+            watch.begin()
+        except Exception as error:
+            LOG.error('Cinder did not list the snapshots of volumes: %s',
+                      error, instance=instance)
+            raise exception.CinderSilent() from error
+        request = volume_record.Request(
+            context, volume_ids, watch.earlier,
+            datetime.datetime.now(datetime.UTC),
+            decision.policy is quiesce_policy.Policy.REQUIRE)
+        try:
+            self._hold(instance, decision, request, watch)
+        except exception.QuiesceError as error:
+            if not request.is_required:
+                # nova-api goes on without a freeze.
+                self._record(instance, request, volume_record.Proven(
+                    consistency.crash(str(error))))
+            raise
+
+    def _hold(self, instance: seams.Instance,
+              decision: quiesce_policy.Decision,
+              request: volume_record.Request,
+              watch: volumes.SnapshotWatch) -> None:
         if decision.policy is quiesce_policy.Policy.SKIP:
             raise exception.NotRequested(decision.reason)
         if decision.reason is not None:
             raise exception.NotFrozen(decision.reason)
+        owner = request.context.request_id
         agent = self._agent_of(instance, decision.limits)
-        with self._safety.held.asking(instance.uuid):
+        with self._safety.held.asking(instance.uuid, request.is_required):
             agent.preflight()
-        window = self._safety.new_window(
-            agent, instance, decision.limits, context.request_id,
-            'volume snapshots')
-        self._safety.held.open(
-            instance.uuid, context.request_id, window,
-            decision.limits.max_freeze_time,
-            lambda evidence: record(consistency.judge(evidence)))
+        self._watches[owner] = watch
+        try:
+            self._safety.held.open(
+                instance.uuid, owner, self._safety.new_window(
+                    agent, instance, decision.limits, owner,
+                    'volume snapshots'),
+                decision.limits.max_freeze_time,
+                functools.partial(self._end, instance, request, watch))
+        except BaseException:
+            self._watches.pop(owner, None)
+            raise
+        watch.start(functools.partial(
+            self._safety.held.close, instance.uuid, owner))
+
+    def _end(self, instance: seams.Instance, request: volume_record.Request,
+             watch: volumes.SnapshotWatch,
+             evidence: consistency.Evidence) -> None:
+        watch.stop()
+        self._watches.pop(request.context.request_id, None)
+        self._record(instance, request, volume_record.Proven(
+            consistency.judge(evidence),
+            watch.seen_until(evidence.closed_at)))
 
     def unquiesce(self, context: seams.RequestContext,
                   instance: seams.Instance, image_meta: object) -> None:
         """Thaw a guest that :meth:`quiesce` froze for the same request."""
         if self.is_copying(instance):
             return
+        watch = self._watches.get(context.request_id)
+        if watch is not None:
+            # Nova has seen the snapshots complete; what was not seen here
+            # cannot be claimed.
+            watch.is_complete.wait(_LAST_LOOK)
         if not self._safety.held.close(instance.uuid, context.request_id):
             LOG.info('Request %s holds no freeze of this instance: there is '
                      'nothing to thaw', context.request_id, instance=instance)
 
-    def _record_on_volumes(
-            self, context: seams.RequestContext, instance: seams.Instance,
-            volume_ids: set[str], since: datetime.datetime,
-            record: consistency.Record) -> None:
-        if not CONF.quiesce.record:
+    def _record(self, instance: seams.Instance,
+                request: volume_record.Request,
+                proven: volume_record.Proven) -> None:
+        if not (CONF.quiesce.record or request.is_required):
             LOG.info('A volume-backed snapshot has consistency level '
-                     '%(level)s: %(reason)s', {'level': record.level.value,
-                                               'reason': record.reason},
-                     instance=instance)
+                     '%(level)s: %(reason)s',
+                     {'level': proven.record.level.value,
+                      'reason': proven.record.reason}, instance=instance)
             return
-        recorder = report.VolumeRecorder(
-            self._image_api, self._volume_api, context, volume_ids, since)
-        self._recordings.start(instance.uuid, recorder, record,
-                               CONF.quiesce.record_timeout)
+        recorder = volume_record.Recorder(
+            self._image_api, self._volume_api,
+            volume_snapshots.label if CONF.quiesce.record else None,
+            functools.partial(report.tell_failure, request.context,
+                              instance.uuid, CONF.host), request)
+        self._recordings.start(
+            instance.uuid, recorder, proven, CONF.quiesce.record_timeout)

@@ -94,11 +94,13 @@ class Window:
         :returns: what the window proves
         """
         assert self._frozen_at is not None, 'the window was never open'
+        closed_at = time.monotonic()
         thawed = self._thaw()
         evidence = consistency.Evidence(
             frozen_at=self._frozen_at,
             seconds=(self._ended or time.monotonic()) - self._started,
-            frozen=self._frozen, thawed=thawed, lapse=lapse)
+            frozen=self._frozen, thawed=thawed, lapse=lapse,
+            closed_at=closed_at)
         LOG.info('Guest %(name)s: thawed %(count)s filesystems, the freeze '
                  'window took %(ms)d ms',
                  {'name': self._name, 'count': thawed,

@@ -95,22 +95,26 @@ class HeldWindows:
             raise
 
     @contextlib.contextmanager
-    def asking(self, instance_uuid: str) -> abc.Iterator[None]:
+    def asking(self, instance_uuid: str,
+               is_refused: bool) -> abc.Iterator[None]:
         """For the length of a question to a guest that is to be frozen.
 
         A guest that is being frozen, or is frozen, for another request does
         not answer well, which says nothing of its agent.
 
         :param instance_uuid: whose guest
+        :param is_refused: whether a request that cannot have a freeze ends
+            there; else its snapshots are made all the same, and cannot be
+            told apart from those of the request that has one
         :raises WindowBusy: another request holds a window of this guest
         """
         with self._lock:
-            self._contend(instance_uuid)
+            self._contend(instance_uuid, is_refused)
         try:
             yield
         except exception.NotFrozen:
             with self._lock:
-                self._contend(instance_uuid)
+                self._contend(instance_uuid, is_refused)
             raise
 
     def close(self, instance_uuid: str, owner: str) -> bool:
@@ -175,14 +179,14 @@ class HeldWindows:
 
     def _reserve(self, instance_uuid: str, held: _Held) -> _Held:
         with self._lock:
-            self._contend(instance_uuid)
+            self._contend(instance_uuid, False)
             self._held[instance_uuid] = held
             return held
 
-    def _contend(self, instance_uuid: str) -> None:
+    def _contend(self, instance_uuid: str, is_refused: bool) -> None:
         holder = self._held.get(instance_uuid)
         if holder is not None:
-            holder.contended = True
+            holder.contended = holder.contended or not is_refused
             raise exception.WindowBusy(holder.owner)
 
     def _forget(self, instance_uuid: str, held: _Held) -> None:

@@ -240,6 +240,14 @@ class QuiesceTestBase(base.ServersTestBase):  # type: ignore[misc]
                         'no record appeared on the image')
         return self.properties_of(image_id)
 
+    def assert_withdrawn(self, server: dict[str, typing.Any], image_id: str,
+                         reason: str) -> None:
+        """Nothing is left of a volume-backed snapshot, and it says why."""
+        self.wait_until(lambda: image_id not in self.glance.images and
+                        not self.cinder.volume_snapshots,
+                        'the snapshot is still there')
+        self.assertIn(reason, self.fault_of(server))
+
     def wait_until(self, condition: abc.Callable[[], bool],
                    failure: str) -> None:
         """Wait for something that has to happen soon.

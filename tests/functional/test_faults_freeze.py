@@ -174,7 +174,7 @@ class FreezeFaultTest(base.QuiesceTestBase):
 
     def test_stopping_service_thaws(self) -> None:
         """nova-compute is stopped while a guest is frozen."""
-        server = self.boot_from_volume(base.QUIESCED)
+        server = self.boot_from_volume(base.PREFERRED)
         self.cinder.on_snapshot = lambda: self.driver.cleanup_host('host')
         image_id = self.create_image(server)
         self.assert_released()

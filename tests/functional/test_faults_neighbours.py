@@ -39,7 +39,7 @@ class NeighbourTest(base.QuiesceTestBase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.server = self.boot_from_volume(base.QUIESCED)
+        self.server = self.boot_from_volume(base.PREFERRED)
         #: Whether the guest was frozen as its domain was changed.
         self.met: list[bool] = []
 
@@ -208,3 +208,22 @@ class NeighbourTest(base.QuiesceTestBase):
         self._wait_for_migration_status(server, ['completed'])
         self.assertEqual('compute2', self.admin_api.get_server(
             server['id'])['OS-EXT-SRV-ATTR:host'])
+
+
+class RequiredTest(base.QuiesceTestBase):
+
+    # nova-api does not wait for the compute service.
+    CAST_AS_CALL = False
+
+    def test_pause_of_what_is_required(self) -> None:
+        """Nothing is left of a snapshot that has to be consistent."""
+        server = self.boot_from_volume(base.QUIESCED)
+
+        def pause() -> None:
+            self.api.post_server_action(server['id'], {'pause': None})
+            self.assert_released()
+
+        self.cinder.on_snapshot = pause
+        self.assert_withdrawn(
+            server, self.ask_for_image(server), 'was paused during')
+        self._wait_for_state_change(server, 'PAUSED')

@@ -78,20 +78,30 @@ class HeldWindowsTest(unittest.TestCase):
             self) -> None:
         self._open()
         with self.assertRaisesRegex(exception.WindowBusy, 'req-1'):
-            with self.held.asking('uuid'):
+            with self.held.asking('uuid', False):
                 self.fail('the guest was asked')
         self._assert_in_doubt()
 
+    def test_request_that_ends_there_puts_nothing_in_doubt(self) -> None:
+        self._open()
+        with self.assertRaisesRegex(exception.WindowBusy, 'req-1'):
+            with self.held.asking('uuid', True):
+                self.fail('the guest was asked')
+        self.assertTrue(self.domain.frozen)
+        self.held.close('uuid', 'req-1')
+        self.assertIs(consistency.Level.FILESYSTEM,
+                      consistency.judge(self.closed[0]).level)
+
     def test_guest_that_is_frozen_while_it_is_asked(self) -> None:
         with self.assertRaisesRegex(exception.WindowBusy, 'req-1'):
-            with self.held.asking('uuid'):
+            with self.held.asking('uuid', False):
                 self._open()
                 raise exception.AlreadyFrozen
         self._assert_in_doubt()
 
     def test_question_that_fails_with_no_other_request(self) -> None:
         with self.assertRaises(exception.AgentNotConnected):
-            with self.held.asking('uuid'):
+            with self.held.asking('uuid', False):
                 raise exception.AgentNotConnected
         self.assertEqual([], self.domain.calls)
 
