@@ -52,8 +52,8 @@ class Domain(typing.Protocol):
     def fsInfo(self, flags: int = ...) -> object:
         """List the guest's mounted filesystems."""
 
-    def fsFreeze(self) -> int:
-        """Freeze all filesystems; the count of those frozen."""
+    def fsFreeze(self, mountpoints: list[str] | None = ...) -> int:
+        """Freeze filesystems, or all; the count of those frozen."""
 
     def fsThaw(self) -> int:
         """Thaw all filesystems; the count of those thawed."""
@@ -84,10 +84,13 @@ class Agent:
         because a handle does not survive a restart of libvirtd. It raises
         :class:`nova_quiesce.exception.GuestGone` where there is none.
     :param timeouts: how long each kind of call may take
+    :param mountpoints: of the filesystems to freeze; empty for all
     """
 
     def __init__(self, lookup: abc.Callable[[], Domain],
-                 timeouts: Timeouts) -> None:
+                 timeouts: Timeouts,
+                 mountpoints: tuple[str, ...] = ()) -> None:
+        self.mountpoints = mountpoints
         self._lookup = lookup
         self._timeouts = timeouts
         self._domain: Domain | None = None
@@ -118,6 +121,15 @@ class Agent:
             agent answered and would not tell
         :raises NotFrozen: the agent cannot be used, and why
         """
+        answer = self._list_filesystems()
+        for mountpoint in self.mountpoints:
+            # The agent takes one that it does not know, and freezes nothing.
+            if mountpoint not in {_mountpoint(entry)
+                                  for entry in answer or ()}:
+                raise exception.UnknownMountpoint(mountpoint)
+        return None if answer is None else len(answer)
+
+    def _list_filesystems(self) -> list[object] | None:
         try:
             with self._limited(self._timeouts.ask) as domain:
                 answer = domain.fsInfo()
@@ -126,10 +138,10 @@ class Agent:
             return None
         if not isinstance(answer, list) or len(answer) > MAX_FILESYSTEMS:
             return None
-        return len(answer)
+        return answer
 
     def freeze(self) -> int:
-        """Freeze all filesystems of the guest.
+        """Freeze the guest's filesystems.
 
         :returns: the agent's count of the filesystems frozen, at least 1
         :raises NotFrozen: the freeze did not reach the guest
@@ -137,7 +149,7 @@ class Agent:
         """
         try:
             with self._limited(self._timeouts.freeze) as domain:
-                count = domain.fsFreeze()
+                count = domain.fsFreeze(list(self.mountpoints) or None)
         except libvirt.libvirtError as error:
             raise self._explain_freeze(error) from error
         if not _is_count(count) or count == 0:
@@ -220,6 +232,11 @@ class Agent:
         # A guest that was suspended to disk frozen comes back frozen.
         domain = self._lookup()
         return not domain.isActive() and not domain.hasManagedSaveImage()
+
+
+def _mountpoint(entry: object) -> object:
+    """Of libvirt's (mount point, name, type, disks)."""
+    return entry[0] if isinstance(entry, tuple) and entry else None
 
 
 def _unlimit(domain: Domain) -> None:

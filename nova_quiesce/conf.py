@@ -57,6 +57,17 @@ Whether an image may opt out of quiesce with the property
 ``os_skip_quiesce=yes``. If not, the property has no effect, and the log says
 so. It never has one beside ``os_require_quiesce``.
 """),
+    cfg.BoolOpt(
+        'allow_mountpoints',
+        default=False,
+        help="""
+Whether an image may limit the freeze to some filesystems, with the property
+``os_quiesce_mountpoints``. If not, all are frozen whatever it says, and the
+log says so.
+
+What is limited in this way is consistent for these filesystems alone, and
+still has consistency level ``filesystem``; its reason names them.
+"""),
     cfg.StrOpt(
         'properties_from',
         default=properties.STRICTER,

@@ -46,6 +46,8 @@ class Evidence:
     :ivar lapse: why the freeze ended before the cut was complete; None
         where it did not
     :ivar closed_at: when the thaw was sent, by ``time.monotonic()``
+    :ivar mountpoints: of the filesystems that were to be frozen; empty for
+        all
     """
 
     frozen_at: datetime.datetime
@@ -54,6 +56,7 @@ class Evidence:
     thawed: int | None
     lapse: str | None = None
     closed_at: float = 0.0
+    mountpoints: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +104,7 @@ def judge(evidence: Evidence) -> Record:
     doubt = _doubt(evidence)
     return Record(
         level=Level.CRASH if doubt else Level.FILESYSTEM,
-        reason=doubt or 'all filesystems stayed frozen during the cut',
+        reason=doubt or _what_held(evidence),
         frozen_at=evidence.frozen_at,
         window_ms=round(evidence.seconds * 1000),
         filesystems=evidence.frozen)
@@ -118,6 +121,13 @@ def crash(reason: str) -> Record:
 def offline() -> Record:
     """The record of a snapshot of an instance that was shut off."""
     return Record(Level.OFFLINE, 'the instance was shut off')
+
+
+def _what_held(evidence: Evidence) -> str:
+    if evidence.mountpoints:
+        return ('these filesystems stayed frozen during the cut, as the image '
+                'asks: %s' % ', '.join(evidence.mountpoints))
+    return 'all filesystems stayed frozen during the cut'
 
 
 def _doubt(evidence: Evidence) -> str | None:

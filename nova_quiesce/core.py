@@ -83,10 +83,11 @@ class CoreMixin(_Base):
         return decision
 
     def _agent_of(self, instance: seams.Instance,
-                  limits: quiesce_policy.Limits) -> guest_agent.Agent:
+                  decision: quiesce_policy.Decision) -> guest_agent.Agent:
         return guest_agent.Agent(
             functools.partial(self._find_domain, instance.uuid),
-            self._safety.timeouts(limits.freeze_timeout))
+            self._safety.timeouts(decision.limits.freeze_timeout),
+            decision.mountpoints)
 
     def _find_domain(self, instance_uuid: str) -> recovery.Domain:
         try:

@@ -94,6 +94,15 @@ class AlreadyFrozen(NotFrozen):
             'this snapshot; thaw them (nova-quiesce thaw) and try again')
 
 
+class UnknownMountpoint(NotFrozen):
+    """The guest has no filesystem where its image says."""
+
+    def __init__(self, mountpoint: str) -> None:
+        super().__init__(
+            'the guest agent lists no filesystem that is mounted at %s; mount '
+            'it, or correct os_quiesce_mountpoints' % mountpoint)
+
+
 class WindowBusy(NotFrozen):
     """Another request of the same instance holds the freeze window."""
 

@@ -71,6 +71,7 @@ class FakeDomain:
         self.backup: str | None = None
         self.stuck = False
         self._late_freeze = False
+        self._counted = 0
 
     def isActive(self) -> int:
         """1 unless the domain is shut off, or suspended to disk."""
@@ -113,20 +114,23 @@ class FakeDomain:
         return [('/fs%d' % number, 'vda%d' % number, 'ext4', ['vda'])
                 for number in range(self.filesystems)]
 
-    def fsFreeze(self) -> int:
+    def fsFreeze(self, mountpoints: list[str] | None = None) -> int:
         """Freeze; with :attr:`hanging` set, only :meth:`land` freezes."""
         if self.hanging:
             self._late_freeze = True
         self._reach('fsFreeze')
         self._allow_only_in_thawed_guest('guest-fsfreeze-freeze')
-        self.frozen = self.filesystems > 0
+        count = len([number for number in range(self.filesystems)
+                     if not mountpoints or '/fs%d' % number in mountpoints])
+        self.frozen = count > 0
+        self._counted = count
         self._finish('fsFreeze')
-        return self._answer(self.freeze_answer, self.filesystems)
+        return self._answer(self.freeze_answer, count)
 
     def fsThaw(self) -> int:
         """Thaw."""
         self._reach('fsThaw')
-        count = self.filesystems if self.frozen else 0
+        count = (self._counted or self.filesystems) if self.frozen else 0
         self.frozen = False
         self._finish('fsThaw')
         return self._answer(self.thaw_answer, count)

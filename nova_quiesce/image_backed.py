@@ -110,7 +110,7 @@ class ImageBackedMixin(core.CoreMixin):
     def _begin(self, context: seams.RequestContext,
                instance: seams.Instance, image_id: str) -> InProgress:
         decision = self._decide(context, instance)
-        agent = self._agent_of(instance, decision.limits)
+        agent = self._agent_of(instance, decision)
         return InProgress(
             context, image_id, decision.limits.max_freeze_time,
             taken.Snapshot(

@@ -32,6 +32,7 @@ REQUIRE_PROPERTY = 'os_require_quiesce'
 #: What begins with ``quiesce_`` is a snapshot's record, and is not inherited.
 SKIP_PROPERTY = 'os_skip_quiesce'
 LIMIT_PROPERTY = 'os_quiesce_max_freeze_time'
+MOUNTPOINTS_PROPERTY = 'os_quiesce_mountpoints'
 OS_PROPERTY = 'os_type'
 
 #: The properties that :func:`asked` reads.
@@ -49,6 +50,8 @@ GUARD_OFF = 'off'
 
 # Longer is no number of seconds that anybody means.
 _SECONDS = re.compile('[0-9]{1,9}')
+#: How many mount points an image may name.
+_MAX_MOUNTPOINTS = 16
 
 
 class Policy(enum.Enum):
@@ -89,6 +92,10 @@ class Options(Wishes, typing.Protocol):
         """Which wishes this host follows: one of ``MODE_*``."""
 
     @property
+    def allow_mountpoints(self) -> bool:
+        """Whether :data:`MOUNTPOINTS_PROPERTY` counts."""
+
+    @property
     def guard(self) -> str:
         """Whether a freeze needs the thaw guard: one of ``GUARD_*``."""
 
@@ -112,6 +119,11 @@ _STANDING_STILL = {
                      'is not part of the snapshot; resume it first',
     Power.SHUT_OFF: 'the instance is shut off: there is nothing to freeze',
 }
+
+
+_NO_MOUNTPOINTS = (
+    'os_quiesce_mountpoints is no list of absolute paths with commas between '
+    'them, of %d at most; set it anew, or remove it' % _MAX_MOUNTPOINTS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,6 +164,7 @@ class Decision:
     :ivar reason: why no freeze is to be tried; None where one is
     :ivar remarks: which properties are not followed to the letter, for the
         log
+    :ivar mountpoints: of the filesystems to freeze; empty for all
     """
 
     policy: Policy
@@ -159,6 +172,7 @@ class Decision:
     windows: bool = False
     reason: str | None = None
     remarks: tuple[str, ...] = ()
+    mountpoints: tuple[str, ...] = ()
 
 
 def decide(properties: abc.Mapping[str, object], options: Options,
@@ -171,15 +185,19 @@ def decide(properties: abc.Mapping[str, object], options: Options,
     :param state: what is the case now
     """
     wish = asked(properties, options)
+    chosen = (mountpoints(properties) if options.allow_mountpoints else ())
     if wish is Policy.SKIP:
         reason: str | None = _why_not_asked(properties, options)
+    elif chosen is None:
+        reason = _NO_MOUNTPOINTS
     else:
         reason = _obstacle(wish, options, state)
     granted = wish if reason is None or wish is Policy.REQUIRE else Policy.SKIP
     return Decision(
         policy=granted, limits=_limits(properties, options),
         windows=is_windows(properties), reason=reason,
-        remarks=tuple(_remarks(properties, options)))
+        remarks=tuple(_remarks(properties, options)),
+        mountpoints=chosen or ())
 
 
 def asked(properties: abc.Mapping[str, object], options: Wishes) -> Policy:
@@ -213,6 +231,22 @@ def image_limit(properties: abc.Mapping[str, object]) -> int | None:
     text = str(properties.get(LIMIT_PROPERTY, '')).strip()
     seconds = int(text) if _SECONDS.fullmatch(text) else 0
     return seconds or None
+
+
+def mountpoints(
+        properties: abc.Mapping[str, object]) -> tuple[str, ...] | None:
+    """The filesystems that an image limits the freeze to.
+
+    :param properties: the image properties
+    :returns: their mount points; empty where it does not, None where the
+        property cannot be read
+    """
+    text = str(properties.get(MOUNTPOINTS_PROPERTY, '')).strip()
+    found = tuple(part.strip() for part in text.split(',')) if text else ()
+    if len(found) > _MAX_MOUNTPOINTS or not all(
+            part.startswith('/') and part.isprintable() for part in found):
+        return None
+    return found
 
 
 def is_windows(properties: abc.Mapping[str, object]) -> bool:
@@ -267,7 +301,7 @@ def _host_obstacle(wish: Policy, options: Options,
 
 
 def _remarks(properties: abc.Mapping[str, object],
-             options: Wishes) -> abc.Iterator[str]:
+             options: Options) -> abc.Iterator[str]:
     if _says(properties, REQUIRE_PROPERTY) is None:
         yield 'os_require_quiesce is neither yes nor no, and counts as yes'
     if _says(properties, SKIP_PROPERTY) is None:
@@ -276,6 +310,9 @@ def _remarks(properties: abc.Mapping[str, object],
         yield 'os_skip_quiesce is not followed: [quiesce] allow_opt_out is off'
     elif _opted_out(properties) and _required(properties):
         yield 'os_skip_quiesce is not followed: os_require_quiesce wins'
+    if MOUNTPOINTS_PROPERTY in properties and not options.allow_mountpoints:
+        yield ('os_quiesce_mountpoints is not followed: [quiesce] '
+               'allow_mountpoints is off')
     if LIMIT_PROPERTY in properties and image_limit(properties) is None:
         yield ('os_quiesce_max_freeze_time is no number of seconds above 0, '
                "and the operator's limit counts")

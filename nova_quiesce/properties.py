@@ -200,9 +200,21 @@ def stricter(copy: abc.Mapping[str, object],
     ours, theirs = policy.image_limit(copy), policy.image_limit(current)
     if theirs is not None and (ours is None or theirs < ours):
         _take(merged, current, (policy.LIMIT_PROPERTY,))
+    _freeze_more(merged, copy, current)
     if policy.is_windows(current):
         _take(merged, current, (policy.OS_PROPERTY,))
     return merged
+
+
+def _freeze_more(merged: Properties, copy: abc.Mapping[str, object],
+                 current: abc.Mapping[str, object]) -> None:
+    # Without the property, all filesystems are frozen.
+    name = policy.MOUNTPOINTS_PROPERTY
+    if name not in copy or name not in current:
+        merged.pop(name, None)
+        return
+    both = [str(side[name]).strip(', ') for side in (copy, current)]
+    merged[name] = both[0] if both[0] == both[1] else ','.join(both)
 
 
 def _strictness(properties: abc.Mapping[str, object],

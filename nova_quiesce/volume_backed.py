@@ -115,7 +115,7 @@ class VolumeBackedMixin(core.CoreMixin):
         if decision.reason is not None:
             raise exception.NotFrozen(decision.reason)
         owner = request.context.request_id
-        agent = self._agent_of(instance, decision.limits)
+        agent = self._agent_of(instance, decision)
         with self._safety.held.asking(instance.uuid, request.is_required):
             agent.preflight()
         self._watches[owner] = watch

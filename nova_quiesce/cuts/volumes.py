@@ -33,7 +33,7 @@ LOG = logging.getLogger(__name__)
 #: Seconds between two looks: the first ones, and, growing, the later ones.
 SHORTEST = 0.1
 LONGEST = 2.0
-_GROWTH = 1.2
+_GROWTH = 1.05
 
 #: Looks up the snapshots of a volume: states by id.
 States = abc.Callable[[str], dict[str, str]]

@@ -190,6 +190,15 @@ class HeldTestCase(FaultTestCase):
         self.assertEqual(level, record['consistency'], record)
         self.assertIn(reason, record['reason'])
 
+    def assert_withdrawn(self, image_id: str, reason: str) -> None:
+        """An image is deleted again, and the tenant is told why."""
+        tenant.wait(lambda: not self.user.has_image(image_id), base.SOON,
+                    'the image to be withdrawn')
+        told = [event['event'] for event in
+                self.user.events(self.server, 'createImage')
+                if event['result'] == 'Error']
+        self.assertIn(reason, str(told))
+
     def assert_consistent(self, image_id: str) -> None:
         """An image is recorded as consistent, and is."""
         self.assert_recorded(image_id, 'filesystem', 'stayed frozen')
@@ -199,9 +208,10 @@ class HeldTestCase(FaultTestCase):
 
     def assert_nothing_claimed(self, image_id: str) -> None:
         """An image does not pass for a consistent one."""
-        image = self.user.image(image_id)
-        self.assertNotEqual(
-            'filesystem', tenant.record_of(image).get('consistency'))
+        if self.user.has_image(image_id):
+            image = self.user.image(image_id)
+            self.assertNotEqual(
+                'filesystem', tenant.record_of(image).get('consistency'))
 
     def _remove(self, name: str) -> None:
         for image in self.user.images_named(name):

@@ -69,7 +69,7 @@ class OperationsTest(held.HeldTestCase):
         self.wait_for_status('ACTIVE')
         self.user.ready(self.server)
         self.assertNotIn(self.server['id'], self.leases())
-        self.assert_recorded(image_id, 'crash', 'during the snapshot')
+        self.assert_withdrawn(image_id, 'during the snapshot')
 
     def test_soft_reboot(self) -> None:
         shutdowns = self._clean_shutdowns()
@@ -92,8 +92,7 @@ class OperationsTest(held.HeldTestCase):
         self.wait_until_freeze_is_sent(offset)
         self.assert_conflict(self.new_name(), 'another snapshot of this '
                              'instance')
-        self.assert_recorded(first.result(), 'crash', 'another snapshot of '
-                             'this instance was requested')
+        self.assert_consistent(first.result())
         self.assertEqual(base.ONE_EACH, tenant.agent_commands(
             self.lab.agent_log, offset))
 
@@ -135,12 +134,11 @@ class OperationsTest(held.HeldTestCase):
                     2 * SHUTDOWN_TIMEOUT, status)
 
     def assert_lapsed(self, image_id: str, operation: str) -> None:
-        """The freeze is over, and the image says what ended it."""
+        """The freeze is over, and the tenant is told what ended it."""
         self.assertFalse(self.guest.frozen())
         self.assertNotIn(self.server['id'], self.leases())
-        self.assert_recorded(
-            image_id, 'crash',
-            'the instance was %s during the snapshot' % operation)
+        self.assert_withdrawn(
+            image_id, 'the instance was %s during the snapshot' % operation)
 
     def _clean_shutdowns(self) -> int:
         # The guest writes a line as its init shuts it down.

@@ -73,7 +73,7 @@ class Guest:
         """List the filesystems."""
         return []
 
-    def fsFreeze(self) -> int:
+    def fsFreeze(self, mountpoints: list[str] | None = None) -> int:
         """Freeze."""
         (self.path / 'frozen').touch()
         return 1

@@ -193,3 +193,31 @@ class ThawTest(AgentTestCase):
             lost.thaw()
         self.assertEqual(2, lost.thaw())
         self.assertFalse(self.domain.frozen)
+
+
+class MountpointsTest(unittest.TestCase):
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.domain = fixture.FakeDomain(filesystems=3)
+
+    def _agent(self, *mountpoints: str) -> agent.Agent:
+        return agent.Agent(
+            lambda: self.domain, agent.Timeouts(1, 1, 1), mountpoints)
+
+    def test_only_those_are_frozen(self) -> None:
+        some = self._agent('/fs0', '/fs2')
+        self.assertEqual(3, some.preflight())
+        self.assertEqual(2, some.freeze())
+        self.assertEqual(2, some.thaw())
+
+    def test_unknown_one_is_an_error_and_no_empty_freeze(self) -> None:
+        with self.assertRaisesRegex(exception.UnknownMountpoint, '/nope'):
+            self._agent('/fs0', '/nope').preflight()
+        self.assertEqual(['fsInfo'], self.domain.calls)
+
+    def test_agent_that_does_not_list_its_filesystems(self) -> None:
+        self.domain.errors['fsInfo'] = [fixture.libvirt_error(
+            libvirt.VIR_ERR_INTERNAL_ERROR, 'has been disabled')]
+        with self.assertRaises(exception.UnknownMountpoint):
+            self._agent('/fs0').preflight()

@@ -83,3 +83,10 @@ class PropertiesTest(unittest.TestCase):
         self.assertEqual('0', properties['quiesce_filesystems'])
         self.assertEqual('offline', consistency.offline().properties()[
             'quiesce_consistency'])
+
+    def test_some_filesystems_are_named(self) -> None:
+        record = consistency.judge(consistency.Evidence(
+            datetime.datetime.now(datetime.UTC), 0.05, 1, 1,
+            mountpoints=('/data',)))
+        self.assertIs(consistency.Level.FILESYSTEM, record.level)
+        self.assertIn('/data', record.reason)

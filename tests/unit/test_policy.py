@@ -28,6 +28,7 @@ class Options:
 
     mode: str = policy.MODE_ASKED
     allow_opt_out: bool = True
+    allow_mountpoints: bool = False
     guard: str = policy.GUARD_REQUIRED
     freeze_timeout: int = 30
     max_freeze_time: int = 60
@@ -246,3 +247,38 @@ class LimitsTest(PolicyTestCase):
     def test_other_systems_have_no_limit_of_their_own(self) -> None:
         self.assertFalse(
             self._assert_limits(30, 60, os_type='linux').windows)
+
+
+class MountpointsTest(PolicyTestCase):
+    """Which filesystems are frozen."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.options = dataclasses.replace(
+            self.options, allow_mountpoints=True)
+
+    def _name(self, value: str) -> dict[str, str]:
+        return {**REQUIRE, 'os_quiesce_mountpoints': value}
+
+    def test_all_by_default(self) -> None:
+        self.assertEqual((), self._decide(REQUIRE).mountpoints)
+
+    def test_those_that_the_image_names(self) -> None:
+        decision = self._decide(self._name('/, /data'))
+        self.assertIsNone(decision.reason)
+        self.assertEqual(('/', '/data'), decision.mountpoints)
+
+    def test_without_the_operators_leave(self) -> None:
+        self.options = dataclasses.replace(
+            self.options, allow_mountpoints=False)
+        decision = self._decide(self._name('/data'))
+        self.assertIsNone(decision.reason)
+        self.assertEqual((), decision.mountpoints)
+        self.assertIn('allow_mountpoints is off', decision.remarks[0])
+
+    def test_what_cannot_be_read(self) -> None:
+        for value in ('data', '/data,', '/da\nta', ',',
+                      ','.join(['/data'] * 17)):
+            decision = self._decide(self._name(value))
+            self.assertIs(policy.Policy.REQUIRE, decision.policy, value)
+            self.assertIn('os_quiesce_mountpoints', decision.reason or '')

@@ -14,6 +14,7 @@
 
 from collections.abc import Callable
 from collections.abc import Mapping
+import contextlib
 import functools
 import json
 import pathlib
@@ -146,6 +147,11 @@ class Tenant:
         found: list[Json] = answer['images']
         return found
 
+    def has_image(self, image_id: str) -> bool:
+        """:returns: whether an image is there."""
+        answer = self.api.get('glance', '/v2/images?limit=1000')
+        return any(image['id'] == image_id for image in answer['images'])
+
     def image(self, image_id: str) -> Json:
         """:returns: an image as it is now."""
         found: Json = self.api.get('glance', f'/v2/images/{image_id}')
@@ -173,10 +179,15 @@ class Tenant:
 
     def remove_volume_snapshots(self) -> None:
         """Delete the tenant's volume snapshots, also those of no image."""
-        wait(lambda: not self._snapshots_that_are('creating'),
-             SNAPSHOT_SECONDS, 'the volume snapshots to be complete')
+        wait(self._remove_complete_ones, SNAPSHOT_SECONDS,
+             'the volume snapshots to go')
+
+    def _remove_complete_ones(self) -> bool:
         for one in self._snapshots_that_are('available', 'error'):
-            self.api.call('DELETE', 'cinder', self._snapshot(one['id']))
+            # nova-compute may be deleting it at this moment.
+            with contextlib.suppress(errors.LabError):
+                self.api.call('DELETE', 'cinder', self._snapshot(one['id']))
+        return not self._snapshots_that_are('creating', 'available', 'error')
 
     def remove_image(self, image: Json) -> None:
         """Delete an image, with the volume snapshots that it stands for."""
@@ -206,13 +217,17 @@ class Tenant:
         finally:
             copy.unlink(missing_ok=True)
 
-    def events(self, server: Json) -> list[Json]:
+    def events(self, server: Json, request: str | None = None) -> list[Json]:
         """The events of a server's latest request, as its owner sees them.
 
+        :param request: what was asked for, createImage say; None for
+            anything
         :returns: the latest first
         """
         path = f'/v2.1/servers/{server["id"]}/os-instance-actions'
-        latest = self.api.get('nova', path)['instanceActions'][0]
+        latest = next(action for action in
+                      self.api.get('nova', path)['instanceActions']
+                      if request in (None, action['action']))
         action = self.api.get('nova', f'{path}/{latest["request_id"]}')
         found: list[Json] = action['instanceAction']['events']
         return found

@@ -134,12 +134,12 @@ class HeldWindowsTest(unittest.TestCase):
     def test_caller_that_gives_up_while_freezing(self) -> None:
         freeze = self.domain.fsFreeze
 
-        def slow_freeze() -> int:
+        def slow_freeze(mountpoints: list[str] | None = None) -> int:
             # The caller's remote call timed out, so it casts the thaw.
             self.assertFalse(self.held.close('uuid', 'req-1'))
             return freeze()
 
-        self.domain.fsFreeze = slow_freeze  # type: ignore[method-assign]
+        self.domain.fsFreeze = slow_freeze  # type: ignore
         with self.assertRaisesRegex(exception.MaybeFrozen, 'gave up'):
             self._open()
         self.assertFalse(self.domain.frozen)
@@ -178,11 +178,11 @@ class HeldWindowsTest(unittest.TestCase):
 
         operation = threading.Thread(target=operate)
 
-        def slow_call() -> object:
+        def slow_call(*args: object) -> object:
             operation.start()
             operation.join(0.1)
             self.assertEqual([], frozen)
-            return call()
+            return call(*args)
 
         setattr(self.domain, name, slow_call)
         self.addCleanup(lambda: self.assertEqual([False], frozen))
