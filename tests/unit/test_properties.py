@@ -450,3 +450,13 @@ class StricterTest(unittest.TestCase):
         self.assertEqual(windows, self._merge(linux, windows))
         self.assertEqual(windows, self._merge({}, windows))
         self.assertEqual(linux, self._merge(linux, {}))
+
+    def test_more_filesystems_win(self) -> None:
+        name = policy.MOUNTPOINTS_PROPERTY
+        for copy, current, both in (
+                (None, '/data', None), ('/data', None, None),
+                ('/data', '/data', '/data'), ('/', '/data', '/,/data')):
+            merged = self._merge(*(
+                {**PREFER, name: value} if value else dict(PREFER)
+                for value in (copy, current)))
+            self.assertEqual(both, merged.get(name), (copy, current))
