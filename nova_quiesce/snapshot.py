@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""One snapshot in progress, of an image or of a volume: from the policy to the record.
+"""One snapshot in progress: from the policy to the record.
 
 Nova's driver takes the snapshot; what happens here is called from the seams
 in it, in the order of the methods below.

@@ -12,6 +12,7 @@
 
 """The guest that Nova snapshots volumes of, wrapped."""
 
+from collections import abc
 import unittest
 from unittest import mock
 
@@ -39,7 +40,7 @@ class AssistedGuestTest(unittest.TestCase):
         self.guest.snapshot.assert_called_once()
 
     def test_nothing_is_raised_once_it_is_made(self) -> None:
-        def cut(make: mock.Mock) -> None:
+        def cut(make: abc.Callable[[], None]) -> None:
             make()
             raise RuntimeError('no more threads')
 
