@@ -63,12 +63,12 @@ def prepare(lab: site.Site) -> None:
     """Mount the filesystem, anew if the machine was started anew."""
     lab.once('nfs-filesystem', lambda: _make_filesystem(lab))
     mounts = lab.paths.mounts
-    if not mounts.is_mount():
+    if mounts not in system.mount_points():
         # In a group of peers of its own: what is mounted in it is seen by
         # namespaces that are made from now on, and twice by nobody.
         _mount(lab, '--bind', '--make-private', str(mounts), str(mounts))
         _mount(lab, '--make-shared', str(mounts))
-    if not _export(lab).is_mount():
+    if _export(lab) not in system.mount_points():
         _export(lab).mkdir(exist_ok=True)
         _mount(lab, '-o', 'loop', str(_filesystem(lab)), str(_export(lab)))
     # Cinder writes notes beside the volumes, as itself.
