@@ -19,6 +19,7 @@ over to.
 from nova import utils as nova_utils
 from nova.virt.libvirt import driver as libvirt_driver
 
+from nova_quiesce import assisted
 from nova_quiesce import consistency
 from nova_quiesce import image_backed
 from nova_quiesce import neighbours
@@ -28,6 +29,7 @@ from nova_quiesce import volume_backed
 
 class QuiesceMixin(image_backed.ImageBackedMixin,
                    volume_backed.VolumeBackedMixin,
+                   assisted.AssistedMixin,
                    neighbours.ThawFirstMixin):
     """Verified freezes around the snapshots of a libvirt driver."""
 

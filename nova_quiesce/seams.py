@@ -149,6 +149,11 @@ class LibvirtDriver:
             *args: object, **kwargs: object) -> typing.Any:
         """Move an instance away from this host."""
 
+    def _volume_snapshot_create(
+            self, context: RequestContext, instance: Instance,
+            guest: typing.Any, volume_id: str, new_file: str) -> None:
+        """Called by volume_snapshot_create() for an attached volume."""
+
     def quiesce(self, context: RequestContext, instance: Instance,
                 image_meta: object) -> None:
         """Freeze a guest."""

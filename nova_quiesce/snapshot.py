@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""One image-backed snapshot in progress: from the policy to the record.
+"""One snapshot in progress: from the policy to the record.
 
 Nova's driver takes the snapshot; what happens here is called from the seams
 in it, in the order of the methods below.
@@ -99,11 +99,22 @@ class Snapshot:
         :param make: makes the cut
         :raises QuiesceError: quiesce is required, and not proven
         """
+        self.cut_unless_refused(make)
+        self.check()
+
+    def cut_unless_refused(self, make: abc.Callable[[], None]) -> None:
+        """Make a cut that cannot be undone, unless it is sure to be useless.
+
+        Whether its result may be used, :meth:`check` tells.
+
+        :param make: makes the cut
+        :raises QuiesceError: quiesce is required, and the guest was not
+            frozen; nothing was made
+        """
         with self.frozen() as window:
             if window is None:
                 self.check()
             make()
-        self.check()
 
     @contextlib.contextmanager
     def frozen(self, is_saved: bool = False

@@ -134,6 +134,16 @@ class HeldWindows:
                 return False
         return self._finish(instance_uuid, held, None)
 
+    def is_open(self, instance_uuid: str) -> bool:
+        """Whether a guest is frozen now, and stays so for the time being.
+
+        :param instance_uuid: whose guest
+        """
+        with self._lock:
+            held = self._held.get(instance_uuid)
+            return (held is not None and held.timer is not None and
+                    not held.is_closing)
+
     def lapse(self, instance_uuid: str, reason: str) -> None:
         """Thaw a guest before its request asks for it, and wait for that.
 

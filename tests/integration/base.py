@@ -19,6 +19,7 @@ import time
 import unittest
 import uuid
 
+from quiescelab import backends
 from quiescelab import guestctl
 from quiescelab import lab as running
 from quiescelab import tenant
@@ -64,6 +65,8 @@ class LabTestCase(unittest.TestCase):
 
     image = 'quiesce-guest'
     from_volume = False
+    #: Where the volume is, if there is one.
+    volume_type = backends.DEFAULT
 
     lab: running.Lab
     user: tenant.Tenant
@@ -76,7 +79,7 @@ class LabTestCase(unittest.TestCase):
         cls.lab = cls.find_lab()
         cls.user = tenant.Tenant(cls.lab)
         cls.server = cls.user.boot('test-%s' % cls.__name__, cls.image,
-                                   cls.from_volume)
+                                   cls.from_volume, cls.volume_type)
         cls.addClassCleanup(cls.user.delete, cls.server)
         cls.prepare()
 

@@ -61,6 +61,17 @@ class SeamsTest(unittest.TestCase):
         self.assertEqual(sorted(steps), steps)
         self.assertTrue(hasattr(guest.BlockDevice, 'abort_job'))
 
+    def test_nova_still_snapshots_volumes_where_the_cut_is_expected(
+            self) -> None:
+        source = inspect.getsource(
+            libvirt_driver.LibvirtDriver._volume_snapshot_create)
+        steps = [source.index(step) for step in (
+            'guest.get_xml_desc()', 'self._can_quiesce(',
+            'guest.snapshot(', 'quiesce=True)\n                return',
+            'except libvirt.libvirtError:', 'quiesce=False)')]
+        self.assertEqual(sorted(steps), steps)
+        self.assertEqual(2, source.count('guest.snapshot('))
+
     def test_apis(self) -> None:
         self.assertEqual(
             ['self', 'context', 'id_or_uri', 'image_info'],

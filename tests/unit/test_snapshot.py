@@ -80,6 +80,23 @@ class RequireTest(SnapshotTestCase):
             self._take(policy.Policy.REQUIRE)
         self.assertEqual([False], self.frozen_at_cut)
 
+    def test_failed_freeze_keeps_the_cut_from_being_made(self) -> None:
+        taking = self._snapshot(policy.Policy.REQUIRE)
+        taking.prepare()
+        self.domain.errors['fsFreeze'] = [HOOK_FAILED]
+        with self.assertRaisesRegex(exception.QuiesceError, 'status 1'):
+            taking.cut_unless_refused(self._make)
+        self.assertEqual([], self.frozen_at_cut)
+
+    def test_lost_freeze_leaves_a_cut_for_good(self) -> None:
+        taking = self._snapshot(policy.Policy.REQUIRE)
+        taking.prepare()
+        self.domain.thaw_answer = 1
+        taking.cut_unless_refused(self._make)
+        self.assertEqual([True], self.frozen_at_cut)
+        with self.assertRaisesRegex(exception.QuiesceError, 'only 1'):
+            taking.check()
+
     def test_lost_freeze_fails(self) -> None:
         self.domain.thaw_answer = 1
         with self.assertRaisesRegex(exception.QuiesceError, 'only 1'):

@@ -48,7 +48,7 @@ class Service(Protocol):
 
 def services(lab: site.Site) -> list[Service]:
     """:returns: every service."""
-    return [mariadb, rabbitmq, libvirt, backends.chosen(lab), neutron,
+    return [mariadb, rabbitmq, libvirt, *backends.ALL.values(), neutron,
             keystone, glance, placement, cinder, nova]
 
 

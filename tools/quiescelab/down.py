@@ -12,6 +12,7 @@
 
 """Taking the lab down, so that nothing of it stays but installed packages."""
 
+from collections.abc import Iterable
 import pathlib
 import shutil
 
@@ -35,7 +36,8 @@ def run(lab: site.Site, keep: bool) -> None:
     """Stop and remove everything.
 
     :param lab: the lab.
-    :param keep: leave the virtualenv, the downloads and the guest image.
+    :param keep: leave the virtualenv, the downloads, the guest image and the
+        users.
     :raises LabError: when something cannot be removed.
     """
     packages.restore_policy()
@@ -45,7 +47,9 @@ def run(lab: site.Site, keep: bool) -> None:
     _stop_guests(lab)
     _unmount(lab.paths)
     rootwrap.remove()
-    users.remove(lab)
+    if not keep:
+        # They are those of all labs on this machine.
+        users.remove(lab)
     libvirt.remove_mount_points(lab)
     _remove_files(lab, keep)
 
@@ -67,8 +71,16 @@ def _stop_services(lab: site.Site) -> None:
     # They end by themselves, as soon as their service is gone.
     if not proc.wait_for_end(helpers, SECONDS):
         daemon.kill_all(helpers)
-    # What lost its record and its mark still has a user of the lab's own.
-    daemon.end(proc.of_users(users.made()), SECONDS)
+    # What lost its record and its mark still has a user of the labs.
+    daemon.end(_of_this_lab(lab.paths, proc.of_users(users.made())), SECONDS)
+
+
+def _of_this_lab(paths: layout.Layout,
+                 processes: Iterable[proc.Process]) -> list[proc.Process]:
+    # Another lab of this machine has the same users.
+    below = f'{paths.root}/'
+    return [one for one in processes
+            if any(below in argument for argument in proc.arguments(one))]
 
 
 def _stop_guests(lab: site.Site) -> None:
@@ -82,11 +94,10 @@ def _stop_guests(lab: site.Site) -> None:
 
 
 def _unmount(paths: layout.Layout) -> None:
-    mounts = pathlib.Path('/proc/self/mounts').read_text().splitlines()
-    inside = [point for point in (line.split()[1] for line in mounts)
-              if pathlib.Path(point).is_relative_to(paths.root)]
+    inside = [point for point in system.mount_points()
+              if point.is_relative_to(paths.root)]
     for point in reversed(inside):
-        system.run(['umount', point], log=paths.log('down'))
+        system.run(['umount', str(point)], log=paths.log('down'))
     for device in _loop_devices(paths):
         system.run(['losetup', '--detach', device], log=paths.log('down'))
 

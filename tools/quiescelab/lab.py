@@ -24,6 +24,7 @@ import pathlib
 import signal
 
 from quiescelab import access
+from quiescelab import backends
 from quiescelab import catalogue
 from quiescelab import console
 from quiescelab import daemon
@@ -100,6 +101,15 @@ class Lab:
             'XDG_CACHE_HOME': str(self.paths.cache / 'clients'),
             'NOVACLIENT_UUID_CACHE_DIR': str(self.paths.cache / 'clients'),
         }
+
+    def export_snapshot(self, backend: str, volume_id: str, snapshot_id: str,
+                        target: pathlib.Path) -> None:
+        """Copy a volume's snapshot, as it is in its storage, to a file.
+
+        :param backend: the name of the volume's type.
+        """
+        backends.ALL[backend].export_snapshot(
+            self._site, volume_id, snapshot_id, target)
 
     def log(self, name: str) -> pathlib.Path:
         """:returns: the log of a service."""

@@ -107,6 +107,16 @@ class Layout:
         return self.run / 'pids'
 
     @property
+    def mounts(self) -> pathlib.Path:
+        """Where everything is mounted that the lab mounts."""
+        return self.root / 'mnt'
+
+    @property
+    def helpers(self) -> pathlib.Path:
+        """Programs that the services' root helpers find first."""
+        return self.root / 'helpers'
+
+    @property
     def mysql_socket(self) -> pathlib.Path:
         """MariaDB's only listener."""
         return self.run / 'mariadb' / 'mariadb.sock'

@@ -40,7 +40,7 @@ def install(lab: site.Site, service: str, user: str) -> pathlib.Path:
     :returns: the configuration file of rootwrap.
     """
     filters = _filters(lab, service)
-    directories = f'{lab.paths.venv}/bin:{system.PATH}'
+    directories = f'{lab.paths.helpers}:{lab.paths.venv}/bin:{system.PATH}'
     config = lab.paths.etc(service) / 'rootwrap.conf'
     system.write_file(config, system.ini({'DEFAULT': {
         'filters_path': filters,

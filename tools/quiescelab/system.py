@@ -89,6 +89,12 @@ def make_directory(path: pathlib.Path, owner: str = 'root',
     shutil.chown(path, owner, pwd.getpwnam(owner).pw_gid)
 
 
+def mount_points() -> list[pathlib.Path]:
+    """:returns: where something is mounted, in the order of mounting."""
+    lines = pathlib.Path('/proc/self/mounts').read_text().splitlines()
+    return [pathlib.Path(line.split()[1]) for line in lines]
+
+
 def write_file(path: pathlib.Path, text: str, group: str = 'root',
                mode: int = 0o644) -> None:
     """Write a file of root's, readable by a group.

@@ -12,48 +12,43 @@
 
 """A tenant of the lab: what the demo and the tests do as a user would."""
 
-from collections.abc import Callable
 from collections.abc import Mapping
-import contextlib
-import functools
-import json
 import pathlib
 import subprocess
-import time
 from typing import Any
 
+from quiescelab import backends
 from quiescelab import errors
 from quiescelab import guestctl
 from quiescelab import images
-from quiescelab import lab as running
 from quiescelab import oracle
+from quiescelab import volumes
+from quiescelab import waiting
 
 #: Seconds that a guest without KVM may take to boot on a busy machine.
 BOOT_SECONDS = 180
-SNAPSHOT_SECONDS = 180
-POLL_SECONDS = 0.5
+SNAPSHOT_SECONDS = volumes.SNAPSHOT_SECONDS
 #: Of a record: the image properties that start with this.
 PREFIX = 'quiesce_'
 
-Json = dict[str, Any]
+Json = volumes.Json
+wait = waiting.wait
 
 
-class Tenant:
+class Tenant(volumes.Owner):
     """The user ``demo``, and what belongs to it.
 
     :param lab: a lab that is up.
     """
 
-    def __init__(self, lab: running.Lab):
-        self.lab = lab
-        self.api = lab.client('demo')
-
     def boot(self, name: str, image: str = 'quiesce-guest',
-             from_volume: bool = False) -> Json:
+             from_volume: bool = False,
+             volume_type: str = backends.DEFAULT) -> Json:
         """Ask for a server.
 
         :param image: the name of its image
         :param from_volume: whether its root disk is a volume
+        :param volume_type: of the volume
         :returns: the server, which is not active yet
         """
         flavors = self.api.get('nova', '/v2.1/flavors')['flavors']
@@ -66,7 +61,7 @@ class Tenant:
             request['block_device_mapping_v2'] = [{
                 'boot_index': 0, 'uuid': image_id, 'source_type': 'image',
                 'destination_type': 'volume', 'volume_size': images.DISK_GIB,
-                'delete_on_termination': True}]
+                'volume_type': volume_type, 'delete_on_termination': True}]
         else:
             request['imageRef'] = image_id
         server: Json = self.api.post(
@@ -177,33 +172,13 @@ class Tenant:
         self.api.upload(f'/v2/images/{image["id"]}/file',
                         self.lab.paths.guest_image)
 
-    def remove_volume_snapshots(self) -> None:
-        """Delete the tenant's volume snapshots, also those of no image."""
-        wait(self._remove_complete_ones, SNAPSHOT_SECONDS,
-             'the volume snapshots to go')
-
-    def _remove_complete_ones(self) -> bool:
-        for one in self._snapshots_that_are('available', 'error'):
-            # nova-compute may be deleting it at this moment.
-            with contextlib.suppress(errors.LabError):
-                self.api.call('DELETE', 'cinder', self._snapshot(one['id']))
-        return not self._snapshots_that_are('creating', 'available', 'error')
-
     def remove_image(self, image: Json) -> None:
         """Delete an image, with the volume snapshots that it stands for."""
-        for snapshot_id in volume_snapshots(image):
-            wait(functools.partial(self._is_complete, snapshot_id),
-                 SNAPSHOT_SECONDS,
-                 f'volume snapshot {snapshot_id} to be complete')
+        for snapshot_id in volumes.of_image(image):
+            self.complete(snapshot_id)
         self.api.call('DELETE', 'glance', f'/v2/images/{image["id"]}')
-        for snapshot_id in volume_snapshots(image):
-            self.api.call('DELETE', 'cinder', self._snapshot(snapshot_id))
-
-    def volume_snapshot(self, snapshot_id: str) -> Json:
-        """:returns: a volume snapshot as it is now."""
-        answer = self.api.get('cinder', self._snapshot(snapshot_id))
-        found: Json = answer['snapshot']
-        return found
+        for snapshot_id in volumes.of_image(image):
+            self.remove_volume_snapshot(snapshot_id)
 
     def needs_recovery(self, image_id: str, scratch: pathlib.Path) -> bool:
         """Whether the root filesystem of a snapshot was cut while in use.
@@ -244,41 +219,16 @@ class Tenant:
         return bool(found['status'] == 'ACTIVE')
 
     def _fetch(self, image_id: str, target: pathlib.Path) -> None:
-        image = self.image(image_id)
-        snapshots = volume_snapshots(image)
-        if not snapshots:
+        snapshots = volumes.of_image(self.image(image_id))
+        if snapshots:
+            self.export_volume_snapshot(snapshots[0], target)
+        else:
             self.api.download(f'/v2/images/{image_id}/file', target)
-            return
-        volume_id = self.volume_snapshot(snapshots[0])['volume_id']
-        subprocess.run(
-            ['rbd', 'export', '--no-progress',
-             f'volumes/volume-{volume_id}@snapshot-{snapshots[0]}',
-             str(target)],
-            env=self.lab.env('admin'), check=True, capture_output=True)
-
-    def _is_complete(self, snapshot_id: str) -> bool:
-        return bool(self.volume_snapshot(snapshot_id)['status'] != 'creating')
-
-    def _snapshots_that_are(self, *states: str) -> list[Json]:
-        path = f'/v3/{self.api.project}/snapshots'
-        found: list[Json] = self.api.get('cinder', path)['snapshots']
-        return [one for one in found if one['status'] in states]
-
-    def _snapshot(self, snapshot_id: str) -> str:
-        return f'/v3/{self.api.project}/snapshots/{snapshot_id}'
-
 
 def record_of(image: Mapping[str, Any]) -> dict[str, str]:
     """:returns: the record on an image, without the properties' prefix."""
     return {key.removeprefix(PREFIX): value for key, value in image.items()
             if key.startswith(PREFIX)}
-
-
-def volume_snapshots(image: Mapping[str, Any]) -> list[str]:
-    """:returns: the ids of the volume snapshots that an image stands for."""
-    mapping = json.loads(image.get('block_device_mapping') or '[]')
-    return [entry['snapshot_id'] for entry in mapping
-            if entry.get('snapshot_id')]
 
 
 def agent_commands(log: pathlib.Path, offset: int = 0) -> dict[str, int]:
@@ -297,18 +247,3 @@ def agent_commands(log: pathlib.Path, offset: int = 0) -> dict[str, int]:
             for name in ('freeze', 'thaw')}
 
 
-def wait(condition: Callable[[], bool], seconds: float, what: str,
-         poll: float = POLL_SECONDS) -> float:
-    """Wait for something to become true.
-
-    :param what: what it is, for the error
-    :param poll: seconds between two looks
-    :returns: the seconds that it took
-    :raises LabError: when it does not in time
-    """
-    began = time.monotonic()
-    while not condition():
-        if time.monotonic() > began + seconds:
-            raise errors.LabError(f'waited {seconds:g} s for {what}')
-        time.sleep(poll)
-    return time.monotonic() - began

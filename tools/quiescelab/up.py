@@ -20,6 +20,7 @@ import re
 from quiescelab import accelerator
 from quiescelab import access
 from quiescelab import backends
+from quiescelab.backends import nfs
 from quiescelab import catalogue
 from quiescelab import checkout
 from quiescelab import errors
@@ -102,11 +103,12 @@ def _infrastructure(lab: site.Site) -> list[tasks.Task]:
     return [
         _task(lab, 'mariadb', _start_mariadb, needs=('users',)),
         _task(lab, 'rabbitmq', _start, rabbitmq, needs=('users',)),
+        # libvirtd sees mounts below what was mounted before it.
         _task(lab, 'libvirt', _start, libvirt,
-              needs=('users', 'accelerator')),
-        _task(lab, 'volumes', _start_backend, needs=('users',)),
-        _task(lab, 'volume client', backends.chosen(lab).equip,
-              needs=('packages', 'python')),
+              needs=('users', 'accelerator', nfs.NAME)),
+        *(_task(lab, name, _start_backend, backend, needs=('users',))
+          for name, backend in backends.ALL.items()),
+        _task(lab, 'volume client', _equip, needs=('packages', 'python')),
         _task(lab, 'neutron', _start, neutron, needs=('users',)),
     ]
 
@@ -125,13 +127,14 @@ def _openstack(lab: site.Site) -> list[tasks.Task]:
         _task(lab, 'nova', _start_daemons, nova, needs=tuple(compute)),
         _task(lab, 'cinder tables', _set_up, cinder, needs=base),
         _task(lab, 'cinder', _start_daemons, cinder, needs=(
-            'cinder tables', 'keystone', 'rabbitmq', 'volumes',
+            'cinder tables', 'keystone', 'rabbitmq', *backends.ALL,
             'volume client')),
+        _task(lab, 'volume types', cinder.make_types, needs=('cinder',)),
         _task(lab, 'images', images.upload, needs=(
             'glance', 'keystone', 'guest image')),
         _task(lab, 'flavor', images.make_flavor, needs=('nova',)),
         _task(lab, 'ready', health.wait, needs=(
-            'nova', 'cinder', 'images', 'flavor', 'neutron')),
+            'nova', 'volume types', 'images', 'flavor', 'neutron')),
     ]
 
 
@@ -161,10 +164,14 @@ def _start_mariadb(lab: site.Site) -> None:
     mariadb.create_databases(lab)
 
 
-def _start_backend(lab: site.Site) -> None:
-    backend = backends.chosen(lab)
+def _start_backend(lab: site.Site, backend: backends.Backend) -> None:
     _start(lab, backend)
     backend.after_start(lab)
+
+
+def _equip(lab: site.Site) -> None:
+    for backend in backends.ALL.values():
+        backend.equip(lab)
 
 
 def _start_keystone(lab: site.Site) -> None:

@@ -57,6 +57,19 @@ class HeldWindowsTest(unittest.TestCase):
         self.assertIs(consistency.Level.FILESYSTEM,
                       consistency.judge(self.closed[0]).level)
 
+    def test_open_from_the_freeze_to_the_thaw(self) -> None:
+        seen: list[bool] = []
+        for call in ('fsFreeze', 'fsThaw'):
+            self.domain.after[call] = lambda: seen.append(
+                self.held.is_open('uuid'))
+        self.assertFalse(self.held.is_open('uuid'))
+        self._open()
+        self.assertTrue(self.held.is_open('uuid'))
+        self.assertFalse(self.held.is_open('another'))
+        self.held.close('uuid', 'req-1')
+        self.assertFalse(self.held.is_open('uuid'))
+        self.assertEqual([False, False], seen)
+
     def test_closed_once(self) -> None:
         self._open()
         self.held.close('uuid', 'req-1')

@@ -14,13 +14,16 @@
 
 A back end is a service (``PACKAGES``, ``USER``, ``configure``, ``prepare``,
 ``daemons``) that also has a ``NAME``, an ``after_start`` for what needs its
-daemons, an ``equip`` for what OpenStack's virtualenv needs of it, and
-``cinder_options`` for its section in cinder.conf.
+daemons, an ``equip`` for what OpenStack's virtualenv needs of it,
+``cinder_options`` for its section in cinder.conf, and ``export_snapshot`` for
+those who look into what it keeps. A volume type of its name chooses it.
 """
 
 from collections.abc import Mapping
+import pathlib
 from typing import Protocol
 
+from quiescelab.backends import nfs
 from quiescelab.backends import rbd
 from quiescelab import daemon
 from quiescelab import site
@@ -53,10 +56,11 @@ class Backend(Protocol):
         """:returns: its section in cinder.conf."""
         ...
 
+    def export_snapshot(self, lab: site.Site, volume_id: str,
+                        snapshot_id: str, target: pathlib.Path) -> None:
+        """Copy a volume's snapshot to a raw file."""
 
-ALL: Mapping[str, Backend] = {rbd.NAME: rbd}
 
-
-def chosen(lab: site.Site) -> Backend:
-    """:returns: the back end of this lab."""
-    return ALL[lab.state.get('backend') or rbd.NAME]
+ALL: Mapping[str, Backend] = {rbd.NAME: rbd, nfs.NAME: nfs}
+#: For volumes that ask for no type.
+DEFAULT = rbd.NAME

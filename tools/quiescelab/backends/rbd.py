@@ -19,6 +19,7 @@ from collections.abc import Mapping
 import dataclasses
 import json
 import pathlib
+import subprocess
 
 from quiescelab import daemon
 from quiescelab import errors
@@ -83,6 +84,15 @@ def cinder_options(lab: site.Site) -> Mapping[str, object]:
         'rbd_ceph_conf': _config(lab),
         'rados_connect_timeout': 30,
     }
+
+
+def export_snapshot(lab: site.Site, volume_id: str, snapshot_id: str,
+                    target: pathlib.Path) -> None:
+    """Copy a volume's snapshot to a raw file."""
+    subprocess.run(
+        ['rbd', '--conf', str(_config(lab)), 'export', '--no-progress',
+         f'{POOL}/volume-{volume_id}@snapshot-{snapshot_id}', str(target)],
+        check=True, capture_output=True)
 
 
 def _global(lab: site.Site) -> Mapping[str, object]:

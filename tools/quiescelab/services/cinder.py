@@ -10,10 +10,11 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Cinder: API, scheduler and volume service, over one back end."""
+"""Cinder: API, scheduler and volume service, over the back ends."""
 
 from quiescelab import backends
 from quiescelab import daemon
+from quiescelab import rest
 from quiescelab import rootwrap
 from quiescelab.services import keystone
 from quiescelab.services import mariadb
@@ -37,7 +38,6 @@ def configure(lab: site.Site) -> None:
     shipped = lab.paths.venv / 'etc' / 'cinder'
     for name in ('api-paste.ini', 'resource_filters.json'):
         lab.config('cinder', name, (shipped / name).read_text(), USER)
-    backend = backends.chosen(lab)
     account = keystone.account(lab, 'cinder')
     lab.config('cinder', CONFIG, system.ini({
         'DEFAULT': {
@@ -50,7 +50,8 @@ def configure(lab: site.Site) -> None:
             'api_paste_config': etc / 'api-paste.ini',
             'resource_query_filters_file': etc / 'resource_filters.json',
             'rootwrap_config': rootwrap.install(lab, 'cinder', USER),
-            'enabled_backends': backend.NAME,
+            'enabled_backends': ','.join(backends.ALL),
+            'default_volume_type': backends.DEFAULT,
             'quota_volumes': 100,
             'quota_snapshots': 200,
         },
@@ -59,7 +60,8 @@ def configure(lab: site.Site) -> None:
         'service_user': {'send_service_user_token': True, **account},
         'nova': account,
         'oslo_concurrency': {'lock_path': data / 'locks'},
-        backend.NAME: backend.cinder_options(lab),
+        **{name: backend.cinder_options(lab)
+           for name, backend in backends.ALL.items()},
     }), USER)
 
 
@@ -78,6 +80,18 @@ def daemons(lab: site.Site) -> list[daemon.Daemon]:
         extra=('--pyargv', f'--config-file {config}'))
     return [api, _service(lab, 'cinder-scheduler'),
             _service(lab, 'cinder-volume')]
+
+
+def make_types(lab: site.Site) -> None:
+    """Make a volume type for each back end, of the same name."""
+    cloud = rest.Client(lab, 'admin')
+    types = f'/v3/{cloud.project}/types'
+    found = {one['name'] for one in cloud.get('cinder', types)['volume_types']}
+    for name in backends.ALL:
+        if name not in found:
+            cloud.post('cinder', types, {'volume_type': {
+                'name': name,
+                'extra_specs': {'volume_backend_name': name}}})
 
 
 def _service(lab: site.Site, name: str) -> daemon.Daemon:

@@ -15,6 +15,7 @@
 from collections.abc import Callable, Mapping
 import concurrent.futures
 
+from quiescelab.backends import nfs
 from quiescelab import daemon
 from quiescelab import rootwrap
 from quiescelab.services import keystone
@@ -147,6 +148,7 @@ def _compute(lab: site.Site) -> dict[str, Mapping[str, object]]:
         'virt_type': lab.virt_type,
         'cpu_mode': 'none',
         'images_type': 'qcow2',
+        'nfs_mount_point_base': nfs.mount_base(lab, 'nova'),
     }}
 
 

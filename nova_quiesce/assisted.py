@@ -1,0 +1,96 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Snapshots of volumes that need Nova's assistance: the seam of its driver.
+
+Cinder asks for each of them, either for nova-api, which has the guest frozen
+while it makes an image, or for somebody who wants nothing but the volume.
+"""
+
+import functools
+import typing
+
+from nova.compute import power_state
+from nova.compute import vm_states
+from oslo_log import log as logging
+
+from nova_quiesce import answers
+from nova_quiesce import core
+from nova_quiesce.cuts import assisted
+from nova_quiesce import exception
+from nova_quiesce import seams
+from nova_quiesce import snapshot as taken
+
+LOG = logging.getLogger(__name__)
+
+
+class AssistedMixin(core.CoreMixin):
+    """Assisted volume snapshots inside verified freezes."""
+
+    def _volume_snapshot_create(
+            self, context: seams.RequestContext, instance: seams.Instance,
+            guest: typing.Any, volume_id: str, new_file: str) -> None:
+        create = functools.partial(
+            super()._volume_snapshot_create, context, instance,
+            volume_id=volume_id, new_file=new_file)
+        with answers.as_novas(instance):
+            if self._safety.held.is_open(instance.uuid):
+                create(guest=assisted.AssistedGuest(
+                    guest, lambda make: make()))
+                self._tell_lapse(instance, volume_id)
+                return
+            snapshot = self._prepare_own(context, instance, guest)
+            create(guest=assisted.AssistedGuest(
+                guest, snapshot.cut_unless_refused))
+            self._tell(instance, volume_id, snapshot)
+
+    def _prepare_own(self, context: seams.RequestContext,
+                     instance: seams.Instance,
+                     guest: typing.Any) -> taken.Snapshot:
+        decision = self._decide(context, instance)
+        agent = self._agent_of(instance, decision)
+        snapshot = taken.Snapshot(
+            decision, agent, lambda is_saved: self._safety.new_window(
+                agent, instance, decision.limits, context.request_id,
+                'a volume snapshot', is_saved))
+        # What is suspended to disk is shut off for libvirt.
+        if (instance.vm_state != vm_states.SUSPENDED and
+                guest.get_power_state(self._host) == power_state.SHUTDOWN):
+            snapshot.find_offline()
+        else:
+            snapshot.prepare()
+        return snapshot
+
+    def _tell_lapse(self, instance: seams.Instance, volume_id: str) -> None:
+        if self._safety.held.is_open(instance.uuid):
+            LOG.info('The snapshot of volume %s is part of one for which the '
+                     'guest is frozen', volume_id, instance=instance)
+        else:
+            LOG.error('The snapshot of volume %s is not consistent: the '
+                      'guest was thawed while it was made', volume_id,
+                      instance=instance)
+
+    def _tell(self, instance: seams.Instance, volume_id: str,
+              snapshot: taken.Snapshot) -> None:
+        record = snapshot.record
+        LOG.info('The snapshot of volume %(volume)s has consistency level '
+                 '%(level)s: %(reason)s',
+                 {'volume': volume_id, 'level': record.level.value,
+                  'reason': record.reason}, instance=instance)
+        try:
+            snapshot.check()
+        except exception.QuiesceError as error:
+            LOG.error('The snapshot of volume %(volume)s is kept although '
+                      'quiesce is required, because the guest writes to its '
+                      'new file already: %(error)s',
+                      {'volume': volume_id, 'error': error},
+                      instance=instance)

@@ -1,0 +1,131 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""A tenant's volume snapshots, those of images and those of their own."""
+
+from collections.abc import Mapping
+import contextlib
+import json
+import pathlib
+from typing import Any
+
+from quiescelab import errors
+from quiescelab import lab as running
+from quiescelab import oracle
+from quiescelab import waiting
+
+SNAPSHOT_SECONDS = 180
+
+Json = dict[str, Any]
+
+
+class Owner:
+    """Who has volumes.
+
+    :param lab: a lab that is up.
+    """
+
+    def __init__(self, lab: running.Lab):
+        self.lab = lab
+        self.api = lab.client('demo')
+
+    def root_volume(self, server: Json) -> str:
+        """:returns: the id of the only volume of a server."""
+        path = f'/v2.1/servers/{server["id"]}/os-volume_attachments'
+        attachment, = self.api.get('nova', path)['volumeAttachments']
+        return str(attachment['volumeId'])
+
+    def snapshot_volume(self, volume_id: str) -> Json:
+        """Have Cinder snapshot a volume in use, and wait until it has.
+
+        :returns: the snapshot, available or in error
+        """
+        snapshot_id = self.api.post(
+            'cinder', f'/v3/{self.api.project}/snapshots', {'snapshot': {
+                'volume_id': volume_id, 'force': True}})['snapshot']['id']
+        return self.complete(snapshot_id)
+
+    def complete(self, snapshot_id: str) -> Json:
+        """Wait until Cinder is done with a snapshot.
+
+        :returns: the snapshot, available or in error
+        """
+        waiting.wait(lambda: self.volume_snapshot(snapshot_id)['status'] !=
+                     'creating', SNAPSHOT_SECONDS,
+                     f'volume snapshot {snapshot_id} to be complete')
+        return self.volume_snapshot(snapshot_id)
+
+    def volume_snapshot(self, snapshot_id: str) -> Json:
+        """:returns: a volume snapshot as it is now."""
+        answer = self.api.get('cinder', self._snapshot(snapshot_id))
+        found: Json = answer['snapshot']
+        return found
+
+    def volume_snapshots(self, volume_id: str) -> list[Json]:
+        """:returns: the snapshots of a volume."""
+        path = f'/v3/{self.api.project}/snapshots?volume_id={volume_id}'
+        found: list[Json] = self.api.get('cinder', path)['snapshots']
+        return found
+
+    def remove_volume_snapshots(self) -> None:
+        """Delete the tenant's volume snapshots, also those of no image."""
+        waiting.wait(self._remove_complete_ones, SNAPSHOT_SECONDS,
+                     'the volume snapshots to go')
+
+    def _remove_complete_ones(self) -> bool:
+        for one in self._snapshots_that_are('available', 'error'):
+            # nova-compute may be deleting it at this moment.
+            with contextlib.suppress(errors.LabError):
+                self.remove_volume_snapshot(one['id'])
+        return not self._snapshots_that_are('creating', 'available', 'error')
+
+    def remove_volume_snapshot(self, snapshot_id: str) -> None:
+        """Ask for the end of a volume snapshot."""
+        self.api.call('DELETE', 'cinder', self._snapshot(snapshot_id))
+
+    def volume_needs_recovery(self, snapshot_id: str,
+                              scratch: pathlib.Path) -> bool:
+        """Whether a volume's filesystem was cut while in use.
+
+        :param snapshot_id: of the volume's snapshot
+        :param scratch: a directory for a copy of the snapshot
+        """
+        copy = scratch / f'{snapshot_id}.img'
+        try:
+            self.export_volume_snapshot(snapshot_id, copy)
+            return oracle.needs_recovery(copy)
+        finally:
+            copy.unlink(missing_ok=True)
+
+    def export_volume_snapshot(self, snapshot_id: str,
+                               target: pathlib.Path) -> None:
+        """Copy a volume snapshot to a file."""
+        volume_id = self.volume_snapshot(snapshot_id)['volume_id']
+        volume = self.api.get(
+            'cinder', f'/v3/{self.api.project}/volumes/{volume_id}')['volume']
+        self.lab.export_snapshot(volume['volume_type'], volume_id,
+                                 snapshot_id, target)
+
+    def _snapshots_that_are(self, *states: str) -> list[Json]:
+        path = f'/v3/{self.api.project}/snapshots'
+        found: list[Json] = self.api.get('cinder', path)['snapshots']
+        return [one for one in found if one['status'] in states]
+
+    def _snapshot(self, snapshot_id: str) -> str:
+        return f'/v3/{self.api.project}/snapshots/{snapshot_id}'
+
+
+def of_image(image: Mapping[str, Any]) -> list[str]:
+    """:returns: the ids of the volume snapshots that an image stands for."""
+    mapping = json.loads(image.get('block_device_mapping') or '[]')
+    return [entry['snapshot_id'] for entry in mapping
+            if entry.get('snapshot_id')]
