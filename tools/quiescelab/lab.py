@@ -24,6 +24,7 @@ import pathlib
 import signal
 
 from quiescelab import access
+from quiescelab import backends
 from quiescelab import catalogue
 from quiescelab import console
 from quiescelab import daemon
@@ -100,6 +101,16 @@ class Lab:
             'XDG_CACHE_HOME': str(self.paths.cache / 'clients'),
             'NOVACLIENT_UUID_CACHE_DIR': str(self.paths.cache / 'clients'),
         }
+
+    @property
+    def disks_with_volumes(self) -> Mapping[str, Mapping[str, object]]:
+        """Options of nova-compute: disks are kept where volumes are.
+
+        Images whose snapshots are to stay there have to be there, too: in
+        Glance's store ``ceph``.
+        """
+        return {'libvirt': backends.chosen(self._site).nova_options(
+            self._site)}
 
     def log(self, name: str) -> pathlib.Path:
         """:returns: the log of a service."""

@@ -18,6 +18,7 @@ import functools
 import json
 import pathlib
 import subprocess
+import tempfile
 import time
 from typing import Any
 
@@ -165,11 +166,22 @@ class Tenant:
 
         :param properties: the image's
         """
-        image = self.api.post('glance', '/v2/images', {
-            'name': name, 'disk_format': 'qcow2', 'container_format': 'bare',
-            **properties})
+        image = self._declare(name, 'qcow2', properties)
         self.api.upload(f'/v2/images/{image["id"]}/file',
                         self.lab.paths.guest_image)
+
+    def upload_raw(self, name: str, store: str, **properties: str) -> None:
+        """Make a raw image of the guest in one of Glance's stores.
+
+        :param properties: the image's
+        """
+        image = self._declare(name, 'raw', properties)
+        with tempfile.NamedTemporaryFile(dir=self.lab.paths.run) as raw:
+            subprocess.run(
+                ['qemu-img', 'convert', '-O', 'raw',
+                 self.lab.paths.guest_image, raw.name], check=True)
+            self.api.upload(f'/v2/images/{image["id"]}/file',
+                            pathlib.Path(raw.name), store)
 
     def remove_image(self, image: Json) -> None:
         """Delete an image, with the volume snapshots that it stands for."""
@@ -194,7 +206,7 @@ class Tenant:
         """
         copy = scratch / f'{image_id}.img'
         try:
-            self._fetch(image_id, copy)
+            self.fetch(image_id, copy)
             return oracle.needs_recovery(copy)
         finally:
             copy.unlink(missing_ok=True)
@@ -218,7 +230,15 @@ class Tenant:
                 self.lab.log('nova-compute'))
         return bool(found['status'] == 'ACTIVE')
 
-    def _fetch(self, image_id: str, target: pathlib.Path) -> None:
+    def _declare(self, name: str, disk_format: str,
+                 properties: Mapping[str, str]) -> Json:
+        image: Json = self.api.post('glance', '/v2/images', {
+            'name': name, 'disk_format': disk_format,
+            'container_format': 'bare', **properties})
+        return image
+
+    def fetch(self, image_id: str, target: pathlib.Path) -> None:
+        """Write what a snapshot has of the root disk to a file."""
         image = self.image(image_id)
         snapshots = volume_snapshots(image)
         if not snapshots:

@@ -14,8 +14,9 @@
 
 A back end is a service (``PACKAGES``, ``USER``, ``configure``, ``prepare``,
 ``daemons``) that also has a ``NAME``, an ``after_start`` for what needs its
-daemons, an ``equip`` for what OpenStack's virtualenv needs of it, and
-``cinder_options`` for its section in cinder.conf.
+daemons, an ``equip`` for what OpenStack's virtualenv needs of it, and the
+options that Cinder, Glance and Nova need for it. ``NAME`` is also what Glance
+calls its kind of store.
 """
 
 from collections.abc import Mapping
@@ -51,6 +52,14 @@ class Backend(Protocol):
 
     def cinder_options(self, lab: site.Site) -> Mapping[str, object]:
         """:returns: its section in cinder.conf."""
+        ...
+
+    def glance_options(self, lab: site.Site) -> Mapping[str, object]:
+        """:returns: the section of its store in glance-api.conf."""
+        ...
+
+    def nova_options(self, lab: site.Site) -> Mapping[str, object]:
+        """:returns: what Nova's [libvirt] needs to have its disks there."""
         ...
 
 
