@@ -119,14 +119,15 @@ class CopyTestCase(base.LabTestCase):
         """
         answer = self.user.act(self.server, 'createImage',
                                {'name': 'test-held'})
-        self.addCleanup(self._remove, 'test-held')
+        self.addCleanup(self.remove_images, 'test-held')
         held = HeldCopy(answer['image_id'], self._catch(what))
         try:
             yield held
         finally:
             held.release()
 
-    def _remove(self, name: str) -> None:
+    def remove_images(self, name: str) -> None:
+        """Delete all images of a name."""
         for image in self.user.images_named(name):
             self.user.remove_image(image)
 

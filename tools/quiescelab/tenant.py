@@ -108,11 +108,11 @@ class Tenant:
                              {action: argument})
 
     def delete(self, server: Json) -> None:
-        """Delete a server, and wait until it is gone."""
-        self.api.call('DELETE', 'nova', f'/v2.1/servers/{server["id"]}')
-        wait(lambda: all(one['id'] != server['id']
-                          for one in self.servers()),
-              BOOT_SECONDS, f'server {server["id"]} to go')
+        """Delete a server if it is there, and wait until it is gone."""
+        if self._is_there(server):
+            self.api.call('DELETE', 'nova', f'/v2.1/servers/{server["id"]}')
+        wait(lambda: not self._is_there(server), BOOT_SECONDS,
+             f'server {server["id"]} to go')
 
     def servers(self) -> list[Json]:
         """:returns: the tenant's servers."""
@@ -221,6 +221,9 @@ class Tenant:
         action = self.api.get('nova', f'{path}/{latest["request_id"]}')
         found: list[Json] = action['instanceAction']['events']
         return found
+
+    def _is_there(self, server: Json) -> bool:
+        return any(one['id'] == server['id'] for one in self.servers())
 
     def _is_active(self, server: Json) -> bool:
         found = self.show(server)
