@@ -44,8 +44,8 @@ class SmallVolume:
         libvirtd = lab.process('libvirtd')
         assert libvirtd is not None
         # No mount of this namespace reaches libvirt's.
-        self._namespaces = ([], ['nsenter', '--mount', '--target',
-                                 str(libvirtd.pid)])
+        self._namespaces: tuple[list[str], ...] = ([], [
+            'nsenter', '--mount', '--target', str(libvirtd.pid)])
 
     def __enter__(self) -> typing.Self:
         with self._file.open('wb') as volume:
@@ -116,8 +116,8 @@ class FullTest(copies.CopyTestCase):
         with self.held_copy():
             compute.signal(signal.SIGSTOP)
             self.addCleanup(compute.signal, signal.SIGCONT)
-            self.guest.console('dd if=/dev/zero of=%s bs=1M count=%d '
-                               'conv=notrunc &' % (copies.FILE, FILL_MIB))
+            self.guest.console('{ dd if=/dev/zero of=%s bs=1M count=%d '
+                               'conv=notrunc & }' % (copies.FILE, FILL_MIB))
             tenant.wait(self._is_stuck, base.SOON, 'the guest to be paused')
             compute.signal(signal.SIGCONT)
             tenant.wait(lambda: not self._is_stuck(), base.SOON,

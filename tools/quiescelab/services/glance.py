@@ -31,7 +31,7 @@ def configure(lab: site.Site) -> None:
     """Write the settings and make the directories."""
     data = lab.paths.data('glance')
     backend = backends.chosen(lab)
-    for part in ('', 'images', 'staging', 'tasks'):
+    for part in ('', 'images', 'staging', 'tasks', 'locks'):
         system.make_directory(data / part, USER, 0o750)
     lab.config('glance', 'glance-api.conf', system.ini({
         'DEFAULT': {
@@ -39,11 +39,14 @@ def configure(lab: site.Site) -> None:
             'enabled_backends': f'{FILES}:file,{VOLUMES}:{backend.NAME}',
             # Nova clones in Ceph what it is told the location of.
             'show_multiple_locations': True,
+            # It would read the whole of what Nova clones.
+            'do_secure_hash': False,
             'worker_self_reference_url': layout.url('glance'),
         },
         'database': {'connection': mariadb.url(lab, 'glance', 'glance')},
         'keystone_authtoken': keystone.token_check(lab, 'glance'),
         'paste_deploy': {'flavor': 'keystone'},
+        'oslo_concurrency': {'lock_path': data / 'locks'},
         'glance_store': {'default_backend': FILES},
         FILES: {'filesystem_store_datadir': data / 'images'},
         VOLUMES: backend.glance_options(lab),
