@@ -77,11 +77,6 @@ class Client:
         with source.open('rb') as stream:
             self._send('PUT', layout.url('glance', path), stream, headers)
 
-    def download(self, path: str, target: pathlib.Path) -> None:
-        """Write an image's content, which is small, to a file."""
-        answer = self._send('GET', layout.url('glance', path))[1]
-        target.write_bytes(answer)
-
     def change_image(self, image_id: str, operation: str, name: str,
                      value: str | None = None) -> None:
         """Change one property of an image.

@@ -27,6 +27,7 @@ from quiescelab import guestctl
 from quiescelab import images
 from quiescelab import lab as running
 from quiescelab import oracle
+from quiescelab import stored
 
 #: Seconds that a guest without KVM may take to boot on a busy machine.
 BOOT_SECONDS = 180
@@ -244,15 +245,11 @@ class Tenant:
         """Write what a snapshot has of the root disk to a file."""
         image = self.image(image_id)
         snapshots = volume_snapshots(image)
-        if not snapshots:
-            self.api.download(f'/v2/images/{image_id}/file', target)
-            return
-        volume_id = self.volume_snapshot(snapshots[0])['volume_id']
-        subprocess.run(
-            ['rbd', 'export', '--no-progress',
-             f'volumes/volume-{volume_id}@snapshot-{snapshots[0]}',
-             str(target)],
-            env=self.lab.env('admin'), check=True, capture_output=True)
+        if snapshots:
+            volume_id = self.volume_snapshot(snapshots[0])['volume_id']
+            stored.fetch_snapshot(self.lab, volume_id, snapshots[0], target)
+        else:
+            stored.fetch_image(self.lab, image_id, image['stores'], target)
 
     def _is_complete(self, snapshot_id: str) -> bool:
         return bool(self.volume_snapshot(snapshot_id)['status'] != 'creating')
