@@ -40,7 +40,7 @@ CONF = nova_conf.CONF
 DISK_MIB = 64
 LIMITS = policy.Limits(freeze_timeout=30, max_freeze_time=60)
 WRITE = ('i=0; while [ -e /run/go-on ]; do i=$((i+1)); echo $i >> /data/lines;'
-         ' sync; echo $i > /run/written; done')
+         ' sync; echo $i > /run/written; done; rm /run/written')
 
 
 class BlockDeviceTest(copies.CopyTestCase):
@@ -69,8 +69,9 @@ class BlockDeviceTest(copies.CopyTestCase):
             tempfile.TemporaryDirectory(dir=self.lab.paths.run)))
         self.device = self._attach()
         self.guest.run('mount -t ext4 /dev/vdb /data && touch /run/go-on')
-        self.addCleanup(self.guest.run,
-                        'rm /run/go-on; sleep 1; umount /data')
+        self.addCleanup(
+            self.guest.run, 'rm /run/go-on; while [ -e /run/written ]; do '
+            'usleep 100000; done; umount /data')
         self.guest.console('{ (%s) > /dev/null 2>&1 & }' % WRITE)
         self.guest.run('until [ -e /run/written ]; do sleep 1; done')
 
