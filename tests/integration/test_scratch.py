@@ -12,10 +12,12 @@
 
 """Space for what the guest overwrites while its disk is copied: too little."""
 
+from collections import abc
+import contextlib
 import pathlib
 import signal
 import subprocess
-import typing
+import tempfile
 
 import libvirt
 
@@ -32,38 +34,40 @@ VOLUME_MIB = 100
 FILL_MIB = 120
 
 
-class SmallVolume:
+@contextlib.contextmanager
+def small_volume(lab: running.Lab) -> abc.Iterator[pathlib.Path]:
     """A small filesystem for snapshots, which libvirt sees as well.
 
     :param lab: the lab
+    :returns: where it is mounted
     """
+    libvirtd = lab.process('libvirtd')
+    assert libvirtd is not None
+    # No mount of this namespace reaches libvirt's.
+    namespaces: tuple[list[str], ...] = ([], [
+        'nsenter', '--mount', '--target', str(libvirtd.pid)])
+    with contextlib.ExitStack() as undo:
+        scratch = pathlib.Path(undo.enter_context(
+            tempfile.TemporaryDirectory(dir=lab.paths.run)))
+        # QEMU's user has to pass through.
+        scratch.chmod(0o711)
+        device = _make_volume(scratch / 'ext4', undo)
+        mount_point = scratch / 'on'
+        mount_point.mkdir()
+        for enter in namespaces:
+            _run(*enter, 'mount', device, str(mount_point))
+            undo.callback(_run, *enter, 'umount', str(mount_point))
+        system.make_directory(mount_point, 'nq-nova')
+        yield mount_point
 
-    def __init__(self, lab: running.Lab) -> None:
-        self.path = lab.paths.run / 'small'
-        self._file = lab.paths.run / 'small.ext4'
-        libvirtd = lab.process('libvirtd')
-        assert libvirtd is not None
-        # No mount of this namespace reaches libvirt's.
-        self._namespaces: tuple[list[str], ...] = ([], [
-            'nsenter', '--mount', '--target', str(libvirtd.pid)])
 
-    def __enter__(self) -> typing.Self:
-        with self._file.open('wb') as volume:
-            volume.truncate(VOLUME_MIB << 20)
-        _run('mkfs.ext4', '-q', '-m', '0', str(self._file))
-        self.path.mkdir()
-        self._device = _run('losetup', '--find', '--show', str(self._file))
-        for enter in self._namespaces:
-            _run(*enter, 'mount', self._device, str(self.path))
-        system.make_directory(self.path, 'nq-nova')
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        for enter in reversed(self._namespaces):
-            _run(*enter, 'umount', str(self.path))
-        _run('losetup', '--detach', self._device)
-        self.path.rmdir()
-        self._file.unlink()
+def _make_volume(path: pathlib.Path, undo: contextlib.ExitStack) -> str:
+    with path.open('wb') as volume:
+        volume.truncate(VOLUME_MIB << 20)
+    _run('mkfs.ext4', '-q', '-m', '0', str(path))
+    device = _run('losetup', '--find', '--show', str(path))
+    undo.callback(_run, 'losetup', '--detach', device)
+    return device
 
 
 class FullTest(copies.CopyTestCase):
@@ -72,17 +76,17 @@ class FullTest(copies.CopyTestCase):
     @classmethod
     def setUpClass(cls) -> None:
         lab = cls.find_lab()
-        cls.volume = cls.enterClassContext(SmallVolume(lab))
-        cls.options = {'libvirt': {'snapshots_directory': cls.volume.path,
+        cls.volume = cls.enterClassContext(small_volume(lab))
+        cls.options = {'libvirt': {'snapshots_directory': cls.volume,
                                    'snapshot_compression': True}}
         super().setUpClass()
 
-    volume: SmallVolume
+    volume: pathlib.Path
 
     @property
     def snapshots(self) -> pathlib.Path:
         """Where snapshots are made."""
-        return self.volume.path
+        return self.volume
 
     def setUp(self) -> None:
         super().setUp()
