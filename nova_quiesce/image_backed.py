@@ -221,8 +221,12 @@ class ImageBackedMixin(core.CoreMixin):
         in_progress = self._snapshots.get(instance.uuid)
         if in_progress is None:
             return disk
+        snapshot = in_progress.snapshot
         return disks.RootDisk(
-            disk, in_progress.snapshot.cut_or_refuse,
+            disk,
+            # A suspended guest is frozen already, if it can be.
+            snapshot.cut_or_refuse if in_progress.suspension is None
+            else lambda make: make(),
             functools.partial(self._extract, instance, disk_path))
 
     def _snapshot_for_image(self, image_id: str) -> taken.Snapshot | None:

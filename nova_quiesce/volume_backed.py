@@ -37,9 +37,8 @@ from nova_quiesce import volume_snapshots
 LOG = logging.getLogger(__name__)
 CONF = nova_conf.CONF
 
-#: Seconds that a thaw waits for a look at the volume snapshots that is under
-#: way.
-_LAST_LOOK = 0.5
+#: Seconds that a thaw waits for a last look at the volume snapshots.
+_LAST_LOOK = 5
 
 
 class VolumeBackedMixin(core.CoreMixin):
@@ -148,9 +147,9 @@ class VolumeBackedMixin(core.CoreMixin):
             return
         watch = self._watches.get(context.request_id)
         if watch is not None:
-            # Nova has seen the snapshots complete; what was not seen here
-            # cannot be claimed.
-            watch.is_complete.wait(_LAST_LOOK)
+            # By now, all that there will be are there. What is not seen
+            # complete before the thaw cannot be claimed.
+            watch.look_again(_LAST_LOOK)
         if not self._safety.held.close(instance.uuid, context.request_id):
             LOG.info('Request %s holds no freeze of this instance: there is '
                      'nothing to thaw', context.request_id, instance=instance)

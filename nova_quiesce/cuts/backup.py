@@ -23,6 +23,7 @@ agent: a thaw took 0.7 s and more under it.
 
 from collections import abc
 import logging
+import time
 import typing
 from xml.etree import ElementTree
 
@@ -41,6 +42,8 @@ _NO_GUEST = (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_OPERATION_INVALID)
 #: What ``state()`` says of a guest whose write failed.
 STUCK = [libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_IOERROR]
 _SOURCES = ('file', 'dev', 'name')
+_LONGEST_END = 5
+_LOOK_INTERVAL = 0.05
 
 
 class Refused(Exception):
@@ -164,7 +167,22 @@ def end_if(domain: Domain, socket_prefix: str) -> bool:
         # There is no job, or no domain.
         LOG.debug('No backup job was ended: %s', guest_agent.text_of(error))
         return False
+    _wait_for_end(domain)
     return True
+
+
+def _wait_for_end(domain: Domain) -> None:
+    # The hypervisor ends it in its own time. Until then there can be no
+    # other job, and libvirt still wants the files of this one.
+    deadline = time.monotonic() + _LONGEST_END
+    try:
+        while time.monotonic() < deadline:
+            domain.backupGetXMLDesc(0)
+            time.sleep(_LOOK_INTERVAL)
+    except libvirt.libvirtError:
+        return
+    LOG.warning('A backup job was told to end, and has not ended within '
+                '%d s', _LONGEST_END)
 
 
 def _refuse_unsupported(connection: Connection,

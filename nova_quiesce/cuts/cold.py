@@ -48,12 +48,14 @@ class Suspension:
 
         :param suspend: does the latter
         """
-        with self._freeze.pop_all() as freeze:
+        with contextlib.ExitStack() as freeze:
             self._window = freeze.enter_context(
                 self._snapshot.frozen(is_saved=True))
             suspend()
-            self._is_suspended = True
+            # From here on whatever happens: it runs again, and is thawed.
+            freeze.callback(self._resume)
             self._limit(_LONGEST_COPY)
+            self._is_suspended = True
             self._freeze = freeze.pop_all()
 
     def end(self) -> None:
@@ -61,9 +63,8 @@ class Suspension:
         if not self._is_suspended:
             return
         self._is_suspended = False
-        with self._freeze:
+        with self._freeze.pop_all():
             self._limit(self._max_freeze_time)
-            self._resume()
 
     def _limit(self, seconds: float) -> None:
         if self._window is not None:

@@ -63,6 +63,13 @@ def convert(source: str, target: str, image_format: str, is_compressed: bool,
                '-t', 'none' if is_direct else 'writeback',
                '-O', _FORMATS.get(image_format, image_format),
                *(['-c'] if is_compressed else []), source, target]
+    try:
+        _run(command, watch)
+    except OSError as error:
+        raise CopyFailed('qemu-img: %s' % error) from error
+
+
+def _run(command: list[str], watch: Watch) -> None:
     with tempfile.TemporaryFile() as told, tempfile.TemporaryFile() as errors:
         with subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=told,

@@ -56,9 +56,10 @@ class SnapshotWatch:
         #: Those that are there before the guest is frozen.
         self.earlier: frozenset[str] = frozenset()
         self._seen: dict[str, float] = {}
-        self._is_over = threading.Event()
-        #: Set once no snapshot is left to wait for.
-        self.is_complete = threading.Event()
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._waiting: list[threading.Event] = []
+        self._is_over = False
 
     def begin(self) -> None:
         """Note which snapshots there are, before the guest is frozen."""
@@ -76,7 +77,21 @@ class SnapshotWatch:
 
     def stop(self) -> None:
         """Stop looking."""
-        self._is_over.set()
+        self._is_over = True
+        self._wake.set()
+
+    def look_again(self, timeout: float) -> None:
+        """Wait for a look that begins from now on.
+
+        :param timeout: seconds to wait at most
+        """
+        looked = threading.Event()
+        with self._lock:
+            if self._is_over:
+                return
+            self._waiting.append(looked)
+        self._wake.set()
+        looked.wait(timeout)
 
     def seen_until(self, moment: float) -> frozenset[str]:
         """The snapshots that were seen complete.
@@ -88,17 +103,38 @@ class SnapshotWatch:
 
     def _run(self, on_complete: abc.Callable[[], object]) -> None:
         pause = SHORTEST
-        while not self._is_over.wait(pause):
+        is_complete = False
+        while not (is_complete or self._is_over):
+            self._wake.wait(pause)
+            self._wake.clear()
             pause = min(LONGEST, pause * _GROWTH)
-            try:
-                if not self._look():
-                    continue
-            except Exception as error:
-                LOG.debug('Volume snapshots were not looked up: %s', error)
-                continue
-            self.is_complete.set()
+            is_complete = self._look_for(self._take_waiting())
+        self.stop()
+        self._release(self._take_waiting())
+        if is_complete:
             on_complete()
-            return
+
+    def _take_waiting(self) -> list[threading.Event]:
+        with self._lock:
+            waiting, self._waiting = self._waiting, []
+        return waiting
+
+    def _look_for(self, waiting: list[threading.Event]) -> bool:
+        if self._is_over:
+            self._release(waiting)
+            return False
+        try:
+            return self._look()
+        except Exception as error:
+            LOG.debug('Volume snapshots were not looked up: %s', error)
+            return False
+        finally:
+            self._release(waiting)
+
+    @staticmethod
+    def _release(waiting: list[threading.Event]) -> None:
+        for looked in waiting:
+            looked.set()
 
     def _look(self) -> bool:
         is_settled = [self._look_at(volume_id)

@@ -236,6 +236,15 @@ class RbdTest(SuspendTestCase):
         self.assertEqual([], self.frozen_at_save)
         self.assertEqual([True], self.frozen_at_begin)
 
+    def test_forced_cold(self) -> None:
+        self.flags(disable_libvirt_livesnapshot=True, group='workarounds')
+        server = self.boot(base.QUIESCED)
+        record = self.properties_of(self.create_image(server))
+        self.assertEqual('filesystem', record['quiesce_consistency'])
+        self.assertEqual(['fsInfo', 'fsFreeze', 'fsThaw'], self.guest.calls)
+        self.assertEqual([True], self.frozen_at_save)
+        self._assert_running(server)
+
     def test_shut_off(self) -> None:
         server = self.boot(base.QUIESCED)
         self._stop_server(server)

@@ -12,10 +12,12 @@
 
 """What the tests on the lab's real services have in common."""
 
+from collections import abc
 import pathlib
 import subprocess
 import tempfile
 import time
+import typing
 import unittest
 import uuid
 
@@ -67,6 +69,8 @@ class LabTestCase(unittest.TestCase):
     from_volume = False
     #: Where the volume is, if there is one.
     volume_type = backends.DEFAULT
+    #: Sections of nova.conf that nova-compute runs with meanwhile.
+    options: typing.ClassVar[abc.Mapping[str, abc.Mapping[str, object]]] = {}
 
     lab: running.Lab
     user: tenant.Tenant
@@ -78,6 +82,8 @@ class LabTestCase(unittest.TestCase):
         super().setUpClass()
         cls.lab = cls.find_lab()
         cls.user = tenant.Tenant(cls.lab)
+        if cls.options:
+            cls.enterClassContext(cls.lab.compute_options(cls.options))
         cls.server = cls.user.boot('test-%s' % cls.__name__, cls.image,
                                    cls.from_volume, cls.volume_type)
         cls.addClassCleanup(cls.user.delete, cls.server)

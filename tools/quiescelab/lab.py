@@ -25,6 +25,7 @@ import signal
 
 from quiescelab import access
 from quiescelab import backends
+from quiescelab.backends import rbd
 from quiescelab import catalogue
 from quiescelab import console
 from quiescelab import daemon
@@ -110,6 +111,15 @@ class Lab:
         """
         backends.ALL[backend].export_snapshot(
             self._site, volume_id, snapshot_id, target)
+
+    @property
+    def disks_with_volumes(self) -> Mapping[str, Mapping[str, object]]:
+        """Options of nova-compute: disks are kept where volumes are.
+
+        Images whose snapshots are to stay there have to be there, too: in
+        Glance's store ``ceph``.
+        """
+        return {'libvirt': rbd.nova_options(self._site)}
 
     def log(self, name: str) -> pathlib.Path:
         """:returns: the log of a service."""

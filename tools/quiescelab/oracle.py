@@ -101,17 +101,26 @@ def last_line(image: pathlib.Path) -> int:
     :returns: the number on the last complete line, 0 if there is none
     :raises: OracleError if there is no ext4, or not the writer's file
     """
-    with _filesystem(image) as raw:
-        # debugfs ends with status 0 in any case.
-        found = _run('debugfs', '-R', f'stat {WRITER_FILE}', raw)
-        if b'Type: regular' not in found:
-            raise OracleError(f'{image}: there is no {WRITER_FILE}')
-        content = _run('debugfs', '-R', f'cat {WRITER_FILE}', raw)
-    complete = content.rpartition(b'\n')[0].splitlines()
+    complete = content(image, WRITER_FILE).rpartition(b'\n')[0].splitlines()
     try:
         return int(complete[-1]) if complete else 0
     except ValueError as e:
         raise OracleError(f'{image}: {WRITER_FILE} ends with {e}') from e
+
+
+def content(image: pathlib.Path, path: str) -> bytes:
+    """Read a file of the filesystem.
+
+    :param image: as in :func:`needs_recovery`
+    :param path: the file's in the guest
+    :raises: OracleError if there is no ext4, or not the file
+    """
+    with _filesystem(image) as raw:
+        # debugfs ends with status 0 in any case.
+        found = _run('debugfs', '-R', f'stat {path}', raw)
+        if b'Type: regular' not in found:
+            raise OracleError(f'{image}: there is no {path}')
+        return _run('debugfs', '-R', f'cat {path}', raw)
 
 
 @contextlib.contextmanager

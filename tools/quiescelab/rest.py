@@ -25,6 +25,7 @@ from quiescelab import site
 
 TIMEOUT_SECONDS = 120
 JSON = 'application/json'
+IMAGE_PATCH = 'application/openstack-images-v2.1-json-patch'
 # Without it Nova's API answers as it did in 2013: no server without a
 # network, and no id of the image that it makes.
 MICROVERSIONS = {'nova': 'compute 2.90'}
@@ -64,17 +65,29 @@ class Client:
                             headers)[1]
         return json.loads(answer) if answer else None
 
-    def upload(self, path: str, source: pathlib.Path) -> None:
-        """Send a file's content to Glance."""
+    def upload(self, path: str, source: pathlib.Path,
+               store: str | None = None) -> None:
+        """Send a file's content to Glance.
+
+        :param store: which of its stores keeps it; None for the default.
+        """
         headers = {'Content-Type': 'application/octet-stream',
-                   'Content-Length': str(source.stat().st_size)}
+                   'Content-Length': str(source.stat().st_size),
+                   **({'X-Image-Meta-Store': store} if store else {})}
         with source.open('rb') as stream:
             self._send('PUT', layout.url('glance', path), stream, headers)
 
-    def download(self, path: str, target: pathlib.Path) -> None:
-        """Write an image's content, which is small, to a file."""
-        answer = self._send('GET', layout.url('glance', path))[1]
-        target.write_bytes(answer)
+    def change_image(self, image_id: str, operation: str, name: str,
+                     value: str | None = None) -> None:
+        """Change one property of an image.
+
+        :param operation: of a JSON patch: ``add`` or ``remove``.
+        """
+        change = {'op': operation, 'path': f'/{name}',
+                  **({} if value is None else {'value': value})}
+        self._send('PATCH', layout.url('glance', f'/v2/images/{image_id}'),
+                   json.dumps([change]).encode(),
+                   {'Content-Type': IMAGE_PATCH})
 
     def _sign_in(self, password: str, user: str) -> None:
         domain = {'id': 'default'}

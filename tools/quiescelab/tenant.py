@@ -15,6 +15,7 @@
 from collections.abc import Mapping
 import pathlib
 import subprocess
+import tempfile
 from typing import Any
 
 from quiescelab import backends
@@ -22,6 +23,7 @@ from quiescelab import errors
 from quiescelab import guestctl
 from quiescelab import images
 from quiescelab import oracle
+from quiescelab import stored
 from quiescelab import volumes
 from quiescelab import waiting
 
@@ -166,11 +168,22 @@ class Tenant(volumes.Owner):
 
         :param properties: the image's
         """
-        image = self.api.post('glance', '/v2/images', {
-            'name': name, 'disk_format': 'qcow2', 'container_format': 'bare',
-            **properties})
+        image = self._declare(name, 'qcow2', properties)
         self.api.upload(f'/v2/images/{image["id"]}/file',
                         self.lab.paths.guest_image)
+
+    def upload_raw(self, name: str, store: str, **properties: str) -> None:
+        """Make a raw image of the guest in one of Glance's stores.
+
+        :param properties: the image's
+        """
+        image = self._declare(name, 'raw', properties)
+        with tempfile.NamedTemporaryFile(dir=self.lab.paths.run) as raw:
+            subprocess.run(
+                ['qemu-img', 'convert', '-O', 'raw',
+                 self.lab.paths.guest_image, raw.name], check=True)
+            self.api.upload(f'/v2/images/{image["id"]}/file',
+                            pathlib.Path(raw.name), store)
 
     def remove_image(self, image: Json) -> None:
         """Delete an image, with the volume snapshots that it stands for."""
@@ -187,7 +200,7 @@ class Tenant(volumes.Owner):
         """
         copy = scratch / f'{image_id}.img'
         try:
-            self._fetch(image_id, copy)
+            self.fetch(image_id, copy)
             return oracle.needs_recovery(copy)
         finally:
             copy.unlink(missing_ok=True)
@@ -218,12 +231,22 @@ class Tenant(volumes.Owner):
                 self.lab.log('nova-compute'))
         return bool(found['status'] == 'ACTIVE')
 
-    def _fetch(self, image_id: str, target: pathlib.Path) -> None:
-        snapshots = volumes.of_image(self.image(image_id))
+    def _declare(self, name: str, disk_format: str,
+                 properties: Mapping[str, str]) -> Json:
+        image: Json = self.api.post('glance', '/v2/images', {
+            'name': name, 'disk_format': disk_format,
+            'container_format': 'bare', **properties})
+        return image
+
+    def fetch(self, image_id: str, target: pathlib.Path) -> None:
+        """Write what a snapshot has of the root disk to a file."""
+        image = self.image(image_id)
+        snapshots = volumes.of_image(image)
         if snapshots:
             self.export_volume_snapshot(snapshots[0], target)
         else:
-            self.api.download(f'/v2/images/{image_id}/file', target)
+            stored.fetch_image(self.lab, image_id, image['stores'], target)
+
 
 def record_of(image: Mapping[str, Any]) -> dict[str, str]:
     """:returns: the record on an image, without the properties' prefix."""

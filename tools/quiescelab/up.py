@@ -120,7 +120,9 @@ def _openstack(lab: site.Site) -> list[tasks.Task]:
         compute.append('checkout')
     return [
         _task(lab, 'keystone', _start_keystone, needs=base),
-        _task(lab, 'glance', _start, glance, needs=base),
+        # It connects to its stores as it starts.
+        _task(lab, 'glance', _start, glance, needs=(
+            *base, 'volumes', 'volume client')),
         _task(lab, 'placement', _start, placement, needs=base),
         _task(lab, 'nova tables', _set_up, nova,
               needs=(*base, 'accelerator')),

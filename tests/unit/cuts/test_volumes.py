@@ -60,7 +60,6 @@ class SnapshotWatchTest(unittest.TestCase):
         self.assertFalse(self.completed.is_set())
         self.states['v2']['s2'] = 'available'
         self.assertTrue(self.completed.wait(test_window.SOON))
-        self.assertTrue(self.watch.is_complete.is_set())
         self.assertEqual({'s1', 's2'},
                          self.watch.seen_until(time.monotonic()))
 
@@ -93,6 +92,27 @@ class SnapshotWatchTest(unittest.TestCase):
         usual['v1']['s1'] = usual['v2']['s2'] = 'available'
         self.states = usual
         self.assertTrue(self.completed.wait(test_window.SOON))
+
+    def test_last_look(self) -> None:
+        with mock.patch.object(volumes, 'SHORTEST', test_window.SOON):
+            self._start()
+            self.states['v1']['s1'] = 'available'
+            self.watch.look_again(test_window.SOON)
+        # The other volume has none, and nobody waits for it.
+        self.assertEqual({'s1'}, self.watch.seen_until(time.monotonic()))
+        self.assertFalse(self.completed.is_set())
+
+    def test_last_look_at_what_is_complete(self) -> None:
+        self._start()
+        self.states['v1']['s1'] = self.states['v2']['s2'] = 'available'
+        self.assertTrue(self.completed.wait(test_window.SOON))
+        self.watch.look_again(test_window.SOON)
+
+    def test_last_look_that_fails(self) -> None:
+        self._start()
+        self.states = {}
+        self.watch.look_again(test_window.SOON)
+        self.assertEqual(frozenset(), self.watch.seen_until(time.monotonic()))
 
     def test_stop(self) -> None:
         self._start()

@@ -17,6 +17,7 @@ It needs nothing of the kernel: QEMU and Cinder speak to it themselves.
 
 from collections.abc import Mapping
 import dataclasses
+import functools
 import json
 import pathlib
 import subprocess
@@ -33,6 +34,8 @@ PACKAGES: tuple[str, ...] = (
     'python3-rbd')
 USER = 'ceph'
 POOL = 'volumes'
+#: Of Glance's images, and of the disks of Nova's instances.
+IMAGES, DISKS = 'images', 'vms'
 PLACEMENT_GROUPS = 8
 SIZE_BYTES = 20 << 30
 BINDINGS = 'import rados, rbd; print(rados.__file__); print(rbd.__file__)'
@@ -66,8 +69,10 @@ def daemons(lab: site.Site) -> list[daemon.Daemon]:
 
 
 def after_start(lab: site.Site) -> None:
-    """Make the pool."""
-    lab.once('ceph-pool', lambda: _make_pool(lab))
+    """Make the pools."""
+    for pool in (POOL, IMAGES, DISKS):
+        lab.once(f'ceph-pool-{pool}', functools.partial(_make_pool, lab,
+                                                        pool))
 
 
 def equip(lab: site.Site) -> None:
@@ -93,6 +98,24 @@ def export_snapshot(lab: site.Site, volume_id: str, snapshot_id: str,
         ['rbd', '--conf', str(_config(lab)), 'export', '--no-progress',
          f'{POOL}/volume-{volume_id}@snapshot-{snapshot_id}', str(target)],
         check=True, capture_output=True)
+
+
+def glance_options(lab: site.Site) -> Mapping[str, object]:
+    """:returns: the section of its store in glance-api.conf."""
+    return {
+        'rbd_store_pool': IMAGES,
+        'rbd_store_ceph_conf': _config(lab),
+        'rados_connect_timeout': 30,
+    }
+
+
+def nova_options(lab: site.Site) -> Mapping[str, object]:
+    """:returns: what nova-compute's section [libvirt] needs for its disks."""
+    return {
+        'images_type': 'rbd',
+        'images_rbd_pool': DISKS,
+        'images_rbd_ceph_conf': _config(lab),
+    }
 
 
 def _global(lab: site.Site) -> Mapping[str, object]:
@@ -176,11 +199,11 @@ def _make_osd(lab: site.Site) -> None:
          '--osd-uuid', identity)
 
 
-def _make_pool(lab: site.Site) -> None:
+def _make_pool(lab: site.Site, pool: str) -> None:
     conf = ('--conf', str(_config(lab)))
-    _run(lab, 'ceph', *conf, 'osd', 'pool', 'create', POOL,
+    _run(lab, 'ceph', *conf, 'osd', 'pool', 'create', pool,
          str(PLACEMENT_GROUPS))
-    _run(lab, 'rbd', *conf, 'pool', 'init', POOL)
+    _run(lab, 'rbd', *conf, 'pool', 'init', pool)
 
 
 def _link_bindings(lab: site.Site) -> None:

@@ -12,6 +12,7 @@
 
 """Glance, with images in files."""
 
+from quiescelab.backends import rbd
 from quiescelab import daemon
 from quiescelab import layout
 from quiescelab.services import keystone
@@ -22,24 +23,32 @@ from quiescelab import system
 
 PACKAGES: tuple[str, ...] = ()
 USER = 'nq-glance'
+#: The stores: the first is the default, the second is the volumes'.
+FILES, VOLUMES = 'files', 'ceph'
 
 
 def configure(lab: site.Site) -> None:
     """Write the settings and make the directories."""
     data = lab.paths.data('glance')
-    for part in ('', 'images', 'staging', 'tasks'):
+    for part in ('', 'images', 'staging', 'tasks', 'locks'):
         system.make_directory(data / part, USER, 0o750)
     lab.config('glance', 'glance-api.conf', system.ini({
         'DEFAULT': {
             'debug': True,
-            'enabled_backends': 'files:file',
+            'enabled_backends': f'{FILES}:file,{VOLUMES}:{rbd.NAME}',
+            # Nova clones in Ceph what it is told the location of.
+            'show_multiple_locations': True,
+            # It would read the whole of what Nova clones.
+            'do_secure_hash': False,
             'worker_self_reference_url': layout.url('glance'),
         },
         'database': {'connection': mariadb.url(lab, 'glance', 'glance')},
         'keystone_authtoken': keystone.token_check(lab, 'glance'),
         'paste_deploy': {'flavor': 'keystone'},
-        'glance_store': {'default_backend': 'files'},
-        'files': {'filesystem_store_datadir': data / 'images'},
+        'oslo_concurrency': {'lock_path': data / 'locks'},
+        'glance_store': {'default_backend': FILES},
+        FILES: {'filesystem_store_datadir': data / 'images'},
+        VOLUMES: rbd.glance_options(lab),
         'os_glance_staging_store': {
             'filesystem_store_datadir': data / 'staging'},
         'os_glance_tasks_store': {

@@ -14,6 +14,8 @@
 
 from collections.abc import Callable, Mapping
 import concurrent.futures
+import dataclasses
+import pathlib
 
 from quiescelab.backends import nfs
 from quiescelab import daemon
@@ -36,6 +38,9 @@ OVERRIDES = 'nova-compute-overrides.conf'
 # to stop, also when it has nothing to do: the shutdown of its thread pool
 # hangs. What it does of use is done in 3 s.
 GRACE_SECONDS = 6
+#: What the compute service logs once it takes requests. Those that come
+#: before it gives up as interrupted by its restart.
+JOINS = b'Join ServiceGroup membership for this service compute'
 
 
 def configure(lab: site.Site) -> None:
@@ -91,8 +96,21 @@ def daemons(lab: site.Site) -> list[daemon.Daemon]:
         # In the time it takes, the conductor gets ready for the last one.
         wsgi.server(lab, 'nova', 'nova.wsgi.osapi_compute', USER,
                     etc / 'nova.conf', env={'OS_NOVA_CONFIG_DIR': str(etc)}),
-        _service(lab, COMPUTE, 'nova-compute.conf', OVERRIDES,
-                 version=lab.state.get('done:checkout') or '')]
+        dataclasses.replace(
+            _service(lab, COMPUTE, 'nova-compute.conf', OVERRIDES,
+                     version=lab.state.get('done:checkout') or ''),
+            ready=_logs(lab.paths.log(COMPUTE), JOINS))]
+
+
+def _logs(log: pathlib.Path, what: bytes) -> Callable[[], bool]:
+    """:returns: a check whether something was logged from now on."""
+    offset = log.stat().st_size if log.exists() else 0
+
+    def check() -> bool:
+        with log.open('rb') as stream:
+            stream.seek(offset)
+            return what in stream.read()
+    return check
 
 
 def _service(lab: site.Site, name: str, *configs: str,

@@ -1,0 +1,227 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Guests whose policy each test chooses, and copies that can be held."""
+
+from collections import abc
+import contextlib
+import dataclasses
+import pathlib
+import signal
+import tempfile
+import time
+import typing
+
+import libvirt
+
+from quiescelab import guestctl
+from quiescelab import proc
+from quiescelab import tenant
+
+from tests.integration import base
+
+#: A file of the guest that tests fill, and overwrite while it is copied.
+FILE = '/var/lib/fill'
+COPY_SECONDS = 60
+
+# It would print what the tests expect.
+libvirt.registerErrorHandler(lambda context, error: None, None)
+
+
+@dataclasses.dataclass(frozen=True)
+class HeldCopy:
+    """A snapshot whose ``qemu-img`` stands still.
+
+    :ivar image_id: what it becomes
+    :ivar process: the ``qemu-img``
+    """
+
+    image_id: str
+    process: proc.Process
+
+    def release(self) -> None:
+        """Let it go on."""
+        self.process.signal(signal.SIGCONT)
+
+
+class CopyTestCase(base.LabTestCase):
+    """A guest of an image of its own, which prefers quiesce."""
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        user = tenant.Tenant(cls.find_lab())
+        cls.image = 'test-image-%s' % cls.__name__
+        cls.upload(user)
+        cls.addClassCleanup(lambda: user.remove_image(
+            user.image_named(cls.image)))
+        super().setUpClass()
+
+    @classmethod
+    def upload(cls, user: tenant.Tenant) -> None:
+        """Make the image."""
+        user.upload(cls.image, hw_qemu_guest_agent='yes')
+
+    def require(self) -> None:
+        """Have quiesce required until the end of the test."""
+        image_id = self.user.image_named(self.image)['id']
+        self.user.api.change_image(image_id, 'add', 'os_require_quiesce',
+                                   'yes')
+        self.addCleanup(self.user.api.change_image, image_id, 'remove',
+                        'os_require_quiesce')
+
+    def assert_writing(self) -> None:
+        """As ever, but without nova-compute, which may be down or stuck."""
+        log = (self.lab.paths.data('nova') / 'instances' / self.server['id'] /
+               'console.log')
+        before = guestctl.console_progress(log)
+        tenant.wait(lambda: guestctl.console_progress(log) > before,
+                    base.SOON, 'the guest to write')
+
+    @contextlib.contextmanager
+    def dead_agent(self) -> abc.Iterator[None]:
+        """Keep the guest's agent dead for the length of the block."""
+        self.guest.hold_agent(120)
+        try:
+            yield
+        finally:
+            self.guest.release_agent()
+
+    def assert_filesystem(self, taken: base.Snapshotted) -> dict[str, str]:
+        """It was cut inside one freeze, and ext4 says so as well."""
+        record = self.record_of(taken)
+        self.assertEqual('filesystem', record['consistency'], record)
+        self.assertEqual('1', record['filesystems'])
+        self.assertEqual(base.ONE_EACH, taken.sent)
+        self.assertFalse(self.needs_recovery(taken))
+        return record
+
+    def assert_crash(self, taken: base.Snapshotted, reason: str) -> None:
+        """It was cut without a freeze, and says why."""
+        record = self.record_of(taken)
+        self.assertEqual('crash', record['consistency'])
+        self.assertIn(reason, record['reason'])
+        self.assertTrue(self.needs_recovery(taken))
+
+    @contextlib.contextmanager
+    def held_copy(self, what: str = 'convert') -> abc.Iterator[HeldCopy]:
+        """Ask for a snapshot, and hold its copy for the length of the block.
+
+        The image, if any is left, is removed at the end of the test.
+        """
+        answer = self.user.act(self.server, 'createImage',
+                               {'name': 'test-held'})
+        self.addCleanup(self.remove_images, 'test-held')
+        held = HeldCopy(answer['image_id'], self._catch(what))
+        try:
+            yield held
+        finally:
+            held.release()
+
+    def remove_images(self, name: str) -> None:
+        """Delete all images of a name."""
+        for image in self.user.images_named(name):
+            self.user.remove_image(image)
+
+    def _catch(self, what: str) -> proc.Process:
+        deadline = time.monotonic() + COPY_SECONDS
+        while time.monotonic() < deadline:
+            for one in self.lab.family('nova-compute'):
+                command = proc.arguments(one)
+                if command[:2] == ['qemu-img', what]:
+                    one.signal(signal.SIGSTOP)
+                    return one
+            time.sleep(0.01)
+        return self.fail('no disk was copied')
+
+    def fill(self, mebibytes: int) -> str:
+        """Write noise to a file of the guest.
+
+        :returns: its MD5 sum
+        """
+        self.guest.run('dd if=/dev/urandom of=%s bs=1M count=%d && sync'
+                       % (FILE, mebibytes), base.SOON * 4)
+        return self.guest.run('md5sum %s' % FILE, base.SOON).split()[0]
+
+    def overwrite(self, mebibytes: int) -> None:
+        """Write zeros over that, in place."""
+        self.guest.run(
+            'dd if=/dev/zero of=%s bs=1M count=%d conv=notrunc && sync'
+            % (FILE, mebibytes), base.SOON * 4)
+
+    @contextlib.contextmanager
+    def content_of(self, image_id: str) -> abc.Iterator[pathlib.Path]:
+        """A copy of an image for the length of the block."""
+        with tempfile.TemporaryDirectory(dir=self.lab.paths.run) as scratch:
+            copy = pathlib.Path(scratch) / 'image'
+            self.user.fetch(image_id, copy)
+            yield copy
+
+    def wait_until_done(self) -> tenant.Json:
+        """Wait until Nova is done with a snapshot.
+
+        :returns: the server
+        """
+        tenant.wait(lambda: self.task_state() is None, tenant.SNAPSHOT_SECONDS,
+                    'the end of the snapshot')
+        return self.user.show(self.server)
+
+    def task_state(self) -> str | None:
+        """What Nova is doing with the server."""
+        state: str | None = self.user.show(self.server)[
+            'OS-EXT-STS:task_state']
+        return state
+
+    @property
+    def snapshots(self) -> pathlib.Path:
+        """Where snapshots are made."""
+        return self.lab.paths.data('nova') / 'instances' / 'snapshots'
+
+    def left_over(self) -> list[pathlib.Path]:
+        """The directories of backup jobs."""
+        return list(self.snapshots.glob('quiesce-*'))
+
+    @contextlib.contextmanager
+    def domain(self) -> abc.Iterator[typing.Any]:
+        """The server's domain."""
+        connection = libvirt.open(self.lab.libvirt_uri)
+        try:
+            yield connection.lookupByUUIDString(self.server['id'])
+        finally:
+            connection.close()
+
+    def has_job(self) -> bool:
+        """Whether libvirt knows of a backup job of the domain."""
+        with self.domain() as domain:
+            try:
+                domain.backupGetXMLDesc(0)
+            except libvirt.libvirtError as error:
+                self.assertEqual(libvirt.VIR_ERR_NO_DOMAIN_BACKUP,
+                                 error.get_error_code())
+                return False
+        return True
+
+    def domain_id(self) -> int:
+        """Which start of the domain this is."""
+        with self.domain() as domain:
+            return int(domain.ID())
+
+    def assert_nothing_left(self) -> None:
+        """Nothing is there of a backup job, and the domain is as before."""
+        self.assertFalse(self.has_job())
+        self.assertEqual([], self.left_over())
+        with self.domain() as domain:
+            self.assertTrue(domain.isPersistent())
+            self.assertEqual(libvirt.VIR_DOMAIN_RUNNING, domain.state()[0])
+
+    def assert_no_io_errors(self) -> None:
+        """The guest noticed nothing."""
+        self.assertNotIn('I/O error', self.guest.run('dmesg'))

@@ -1,0 +1,151 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Running disks of this host, copied by backup jobs of real hypervisors."""
+
+import hashlib
+import json
+import pathlib
+import shutil
+import subprocess
+import typing
+
+from quiescelab import oracle
+from quiescelab import proc
+from quiescelab import tenant
+
+from tests.integration import base
+from tests.integration import copies
+
+FILL_MIB = 40
+#: A watched copy ends so soon after its image was deleted; without the watch
+#: it would not end while it is held.
+ASKED_SECONDS = 15
+
+
+class RawDiskTest(copies.CopyTestCase):
+    """The disk is raw, and the image is a qcow2, compressed."""
+
+    options: typing.ClassVar = {'libvirt': {
+        'images_type': 'raw', 'snapshot_image_format': 'qcow2',
+        'snapshot_compression': True}}
+
+    def test_required_and_healthy(self) -> None:
+        self.require()
+        taken = self.snapshot()
+        self.assert_filesystem(taken)
+        assert taken.image is not None
+        self.assertEqual('qcow2', taken.image['disk_format'])
+        self.assert_nothing_left()
+
+    def test_required_and_dead_agent(self) -> None:
+        self.require()
+        with self.dead_agent():
+            taken = self.snapshot()
+        self.assert_refused(taken, 'install and start qemu-guest-agent')
+        self.assertEqual(base.NO_CALLS, taken.sent)
+        self.assert_nothing_left()
+
+    def test_what_is_written_during_the_copy_is_not_in_it(self) -> None:
+        self.require()
+        old = self.fill(FILL_MIB)
+        domain_id = self.domain_id()
+        with self.held_copy() as held:
+            self.assertTrue(self.has_job())
+            self.overwrite(FILL_MIB)
+            self.assert_writing()
+        self.wait_until_done()
+        record = self.user.record(held.image_id)
+        self.assertEqual('filesystem', record['consistency'])
+        with self.content_of(held.image_id) as image:
+            self.assertEqual('qcow2', info(image)['format'])
+            self.assertGreater(compressed_clusters(image), 0)
+            self.assertFalse(oracle.needs_recovery(image))
+            found = oracle.content(image, copies.FILE)
+        self.assertEqual(old, hashlib.md5(found).hexdigest())
+        self.assertEqual(domain_id, self.domain_id())
+        self.assert_nothing_left()
+
+    def test_nova_compute_killed_during_the_copy(self) -> None:
+        self.fill(FILL_MIB)
+        domain_id = self.domain_id()
+        self.addCleanup(self.lab.start, 'nova-compute')
+        with self.held_copy() as held:
+            self.lab.kill('nova-compute')
+            self.assert_writing()
+            self.assertTrue(self.has_job())
+            self.lab.start('nova-compute')
+            self.assert_nothing_left()
+        self.assertTrue(proc.wait_for_end([held.process], base.SOON))
+        self.assertEqual('ACTIVE', self.wait_until_done()['status'])
+        self.assertEqual(domain_id, self.domain_id())
+        self._remove_novas_own()
+
+    def _remove_novas_own(self) -> None:
+        # It does not look for what it was at as it was killed.
+        for directory in self.snapshots.glob('tmp*'):
+            shutil.rmtree(directory)
+
+    def test_image_deleted_during_the_copy(self) -> None:
+        self.fill(FILL_MIB)
+        with self.held_copy() as held:
+            self.user.api.call('DELETE', 'glance',
+                               '/v2/images/%s' % held.image_id)
+            # It is still held: the watch alone can end it.
+            self.assertTrue(proc.wait_for_end([held.process], ASKED_SECONDS))
+        self.assertEqual('ACTIVE', self.wait_until_done()['status'])
+        self.assertEqual([], self.user.images_named('test-held'))
+        self.assert_nothing_left()
+
+    def test_preferred_and_dead_agent(self) -> None:
+        with self.dead_agent():
+            taken = self.snapshot()
+        self.assert_crash(taken, 'not connected')
+        self.assert_nothing_left()
+
+
+class DeletedServerTest(copies.CopyTestCase):
+    """The server is deleted while its disk is copied."""
+
+    def setUp(self) -> None:
+        # No guest is left that could be thawed.
+        self.user.wait_until_writing(self.server)
+
+    def test_nothing_is_left(self) -> None:
+        self.fill(FILL_MIB)
+        before = set(self.snapshots.iterdir())
+        with self.held_copy() as held:
+            self.user.delete(self.server)
+            held.release()
+            self.assertTrue(proc.wait_for_end([held.process], base.SOON))
+        tenant.wait(lambda: not self.user.images_named('test-held'),
+                    base.SOON, 'the image to go')
+        tenant.wait(lambda: set(self.snapshots.iterdir()) <= before,
+                    base.SOON, 'what the copy left to go')
+
+
+def info(image: pathlib.Path) -> dict[str, typing.Any]:
+    """What ``qemu-img`` says of an image."""
+    found: dict[str, typing.Any] = json.loads(_qemu_img('info', image))
+    return found
+
+
+def compressed_clusters(image: pathlib.Path) -> int:
+    """How many clusters of a qcow2 are compressed."""
+    return int(json.loads(_qemu_img('check', image)).get(
+        'compressed-clusters', 0))
+
+
+def _qemu_img(command: str, image: pathlib.Path) -> bytes:
+    return subprocess.run(
+        ['qemu-img', command, '--output=json', image], check=True,
+        capture_output=True).stdout

@@ -1,0 +1,112 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Disks in Ceph, which are snapshotted there wherever that can be done."""
+
+import subprocess
+import unittest
+
+from quiescelab import lab as running
+from quiescelab import tenant
+
+from tests.integration import base
+from tests.integration import copies
+
+
+def setUpModule() -> None:
+    """Have the disks of both classes in Ceph."""
+    lab = running.Lab.from_env()
+    unittest.enterModuleContext(lab.compute_options(lab.disks_with_volumes))
+
+
+class CephTestCase(copies.CopyTestCase):
+    """The disk is in Ceph."""
+
+    def rbd(self, *command: str) -> list[str]:
+        """Ask Ceph's own client."""
+        return subprocess.run(
+            ['rbd', *command], env=self.lab.env('admin'), check=True,
+            capture_output=True, text=True).stdout.splitlines()
+
+    @property
+    def disk(self) -> str:
+        """The RBD image of the server."""
+        return 'vms/%s_disk' % self.server['id']
+
+    def assert_no_snapshot(self) -> None:
+        """The disk has no snapshot."""
+        self.assertEqual([], self.rbd('snap', 'ls', self.disk))
+
+
+class DirectTest(CephTestCase):
+    """The image was in Ceph, too, so nothing has to be copied."""
+
+    @classmethod
+    def upload(cls, user: tenant.Tenant) -> None:
+        """Make the image, in Glance's store in Ceph."""
+        user.upload_raw(cls.image, 'ceph', hw_qemu_guest_agent='yes')
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.addCleanup(self.assert_no_snapshot)
+
+    def test_required_and_healthy(self) -> None:
+        self.require()
+        taken = self.snapshot()
+        self.assert_filesystem(taken)
+        assert taken.image is not None
+        image = self.lab.client('admin').get(
+            'glance', '/v2/images/%s' % taken.image['id'])
+        location, = [one['url'] for one in image['locations']]
+        self.assertTrue(location.startswith('rbd://'), location)
+        self.assertTrue(location.endswith('/images/%s/snap' % image['id']))
+
+    def test_required_and_dead_agent(self) -> None:
+        self.require()
+        images = self.rbd('ls', 'images')
+        with self.dead_agent():
+            taken = self.snapshot()
+        self.assert_refused(taken, 'install and start qemu-guest-agent')
+        self.assertEqual(base.NO_CALLS, taken.sent)
+        self.assertEqual(images, self.rbd('ls', 'images'))
+
+    def test_required_and_failing_hook(self) -> None:
+        self.require()
+        self.guest.set_hook(freeze_fail=7)
+        self.addCleanup(self.guest.set_hook)
+        images = self.rbd('ls', 'images')
+        self.assert_refused(self.snapshot(), 'status 7')
+        self.assertEqual(images, self.rbd('ls', 'images'))
+
+    def test_preferred_and_dead_agent(self) -> None:
+        with self.dead_agent():
+            taken = self.snapshot()
+        self.assert_crash(taken, 'not connected')
+
+
+class CopiedTest(CephTestCase):
+    """The image was not in Ceph, so the disk has to be copied."""
+
+    def test_is_not_suspended(self) -> None:
+        self.require()
+        domain_id = self.domain_id()
+        with self.held_copy() as held:
+            self.assert_writing()
+            self.assertTrue(self.has_job())
+        self.wait_until_done()
+        record = self.user.record(held.image_id)
+        self.assertEqual('filesystem', record['consistency'], record)
+        self.assertFalse(self.user.needs_recovery(
+            held.image_id, self.lab.paths.run))
+        self.assertEqual(domain_id, self.domain_id())
+        self.assert_no_snapshot()
+        self.assert_nothing_left()

@@ -1,0 +1,162 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+import unittest
+from unittest import mock
+
+import libvirt
+
+from nova_quiesce.cuts import backup
+from nova_quiesce.cuts import workplace
+from nova_quiesce import fixture
+
+PLACE = workplace.Workplace('/work')
+DISKS = """<domain type='kvm'><os><type arch='x86_64' machine='pc'>hvm</type>
+</os><devices><emulator>/qemu</emulator>
+<disk device='cdrom'><target dev='hda'/></disk>
+<disk><source file='/disk'/><target dev='vda'/></disk>
+<disk><source dev='/dev/vg/disk'/><target dev='vdb'/></disk>
+<disk><source protocol='rbd' name='vms/disk'/><target dev='vdc'/></disk>
+<disk><source file='/secret'><encryption format='luks'/></source>
+<target dev='vdd'/></disk></devices></domain>"""
+JOB = "<domainbackup mode='pull'><server socket='%s'/></domainbackup>"
+
+
+class Domain(fixture.FakeDomain):
+    """A domain with disks."""
+
+    #: How often a job is still seen after it was told to end.
+    lingers = 0
+
+    def XMLDesc(self, flags: int = 0) -> str:
+        return DISKS
+
+    def abortJob(self) -> int:
+        lingering = self.backup if self.lingers else None
+        super().abortJob()
+        self.backup = lingering
+        return 0
+
+    def backupGetXMLDesc(self, flags: int = 0) -> str:
+        described = super().backupGetXMLDesc(flags)
+        if self.lingers:
+            self.lingers -= 1
+            if not self.lingers:
+                self.backup = None
+        return described
+
+
+class JobTest(unittest.TestCase):
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.domain = Domain()
+
+    def test_disks_are_found_as_nova_calls_them(self) -> None:
+        found = [backup.Job(self.domain, path, PLACE).target
+                 for path in ('/disk', '/dev/vg/disk', 'rbd:vms/disk')]
+        self.assertEqual(['vda', 'vdb', 'vdc'], found)
+
+    def test_unknown_disk(self) -> None:
+        with self.assertRaisesRegex(backup.Refused, 'no disk /other'):
+            backup.Job(self.domain, '/other', PLACE)
+
+    def test_encrypted_disk(self) -> None:
+        with self.assertRaisesRegex(backup.Refused, 'encrypted'):
+            backup.Job(self.domain, '/secret', PLACE)
+
+    def test_hypervisor_without_backup_jobs(self) -> None:
+        self.domain.has_backup_jobs = False
+        with self.assertRaisesRegex(backup.Refused, 'no backup jobs'):
+            backup.Job(self.domain, '/disk', PLACE)
+
+    def test_hypervisor_that_does_not_tell(self) -> None:
+        with mock.patch.object(
+                self.domain, 'getDomainCapabilities', autospec=True,
+                return_value='<domainCapabilities><features/>'
+                '</domainCapabilities>') as asked:
+            backup.Job(self.domain, '/disk', PLACE)
+        asked.assert_called_once_with('/qemu', 'x86_64', 'pc', 'kvm', 0)
+
+    def test_begin_exports_one_disk(self) -> None:
+        backup.Job(self.domain, '/disk', PLACE).begin()
+        self.assertEqual(
+            '<domainbackup mode="pull"><server transport="unix" '
+            'socket="/work/nbd" /><disks><disk name="vda" type="file">'
+            '<scratch file="/work/scratch" /></disk></disks></domainbackup>',
+            self.domain.backup)
+
+    def test_refused_begin(self) -> None:
+        self.domain.backup_error = fixture.libvirt_error(
+            libvirt.VIR_ERR_OPERATION_UNSUPPORTED, 'not supported')
+        with self.assertRaisesRegex(backup.Refused, 'not supported'):
+            backup.Job(self.domain, '/disk', PLACE).begin()
+
+    def test_begin_without_a_running_guest_is_no_refusal(self) -> None:
+        for code in (libvirt.VIR_ERR_NO_DOMAIN,
+                     libvirt.VIR_ERR_OPERATION_INVALID):
+            self.domain.backup_error = fixture.libvirt_error(code, 'gone')
+            with self.assertRaises(libvirt.libvirtError):
+                backup.Job(self.domain, '/disk', PLACE).begin()
+
+    def test_end(self) -> None:
+        job = backup.Job(self.domain, '/disk', PLACE)
+        job.begin()
+        job.end()
+        self.assertIsNone(self.domain.backup)
+        job.end()
+
+
+class EndTest(unittest.TestCase):
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.domain = Domain()
+        self.domain.backup = JOB % '/work/quiesce-1/nbd'
+        self.sleep = self.enterContext(mock.patch(
+            'time.sleep', autospec=True))
+
+    def test_jobs_of_others(self) -> None:
+        for job in (JOB % '/other/nbd', "<domainbackup mode='push'/>"):
+            self.domain.backup = job
+            self.assertFalse(backup.end_if(self.domain, '/work/quiesce-'))
+            self.assertEqual(job, self.domain.backup)
+
+    def test_no_job(self) -> None:
+        self.domain.backup = None
+        self.assertFalse(backup.end_if(self.domain, '/work/quiesce-'))
+
+    def test_guest_that_was_paused_goes_on(self) -> None:
+        self.domain.stuck = True
+        self.assertTrue(backup.end_if(self.domain, '/work/quiesce-'))
+        self.assertFalse(self.domain.stuck)
+
+    def test_job_that_takes_time_to_end(self) -> None:
+        self.domain.lingers = 3
+        self.assertTrue(backup.end_if(self.domain, '/work/quiesce-'))
+        self.assertIsNone(self.domain.backup)
+        self.assertEqual(2, self.sleep.call_count)
+
+    def test_job_that_does_not_end(self) -> None:
+        self.domain.lingers = 1000
+        with mock.patch('time.monotonic', autospec=True,
+                        side_effect=[0, 1, 6]), \
+                self.assertLogs(backup.LOG, 'WARNING') as logged:
+            self.assertTrue(backup.end_if(self.domain, '/work/quiesce-'))
+        self.assertIn('has not ended', logged.output[0])
+
+    def test_domain_that_is_gone(self) -> None:
+        with mock.patch.object(
+                self.domain, 'backupGetXMLDesc', autospec=True,
+                side_effect=fixture.libvirt_error(
+                    libvirt.VIR_ERR_NO_DOMAIN, 'no domain')):
+            self.assertFalse(backup.end_if(self.domain, '/work/quiesce-'))
