@@ -31,6 +31,11 @@ class WorkplaceTest(unittest.TestCase):
         self.chown = self.enterContext(
             mock.patch('nova.privsep.path.chown', autospec=True))
 
+    def _be_somebody_else(self) -> None:
+        # The directory is then not this process's any more.
+        self.enterContext(mock.patch(
+            'os.getuid', autospec=True, return_value=os.getuid() + 1))
+
     def test_it_is_the_guests_and_goes_after_the_block(self) -> None:
         with workplace.workplace(self.directory, 'quiesce-h-',
                                  LABELLED % '+64055:+108') as place:
@@ -41,6 +46,7 @@ class WorkplaceTest(unittest.TestCase):
             self.chown.assert_called_once_with(
                 place.path, uid=64055, gid=108)
             pathlib.Path(place.scratch).touch()
+            self._be_somebody_else()
         self.chown.assert_called_with(place.path, uid=os.getuid())
         self.assertEqual([], os.listdir(self.directory))
 
@@ -92,6 +98,7 @@ class WorkplaceTest(unittest.TestCase):
 
     def test_what_cannot_be_removed_is_named(self) -> None:
         self.chown.side_effect = OSError('planned')
+        self._be_somebody_else()
         with self.assertLogs(workplace.LOG, 'ERROR') as logged:
             workplace.remove(self.directory)
         self.assertIn(self.directory + ' stays behind', logged.output[0])
