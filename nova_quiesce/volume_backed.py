@@ -29,6 +29,7 @@ from nova_quiesce.cuts import volumes
 from nova_quiesce import exception
 from nova_quiesce import instances
 from nova_quiesce import policy as quiesce_policy
+from nova_quiesce import recordings
 from nova_quiesce import report
 from nova_quiesce import seams
 from nova_quiesce import volume_record
@@ -46,7 +47,7 @@ class VolumeBackedMixin(core.CoreMixin):
 
     def __init__(self, virtapi: object, read_only: bool = False) -> None:
         super().__init__(virtapi, read_only)
-        self._recordings = volume_record.Recordings()
+        self._recordings = recordings.Recordings()
         self._watches: dict[str, volumes.SnapshotWatch] = {}
 
     def cleanup_host(self, host: str) -> None:

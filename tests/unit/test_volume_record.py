@@ -20,7 +20,6 @@ from unittest import mock
 
 from nova_quiesce import consistency
 from nova_quiesce import volume_record
-from tests.unit import test_window
 
 NOW = datetime.datetime.now(datetime.UTC)
 HELD = consistency.judge(consistency.Evidence(NOW, 0.05, 2, 2))
@@ -141,50 +140,3 @@ class RecorderTest(unittest.TestCase):
         self.images.update.assert_not_called()
         self.images.delete.assert_called_once_with(mock.ANY, 'image')
         self.volumes.delete_snapshot.assert_called_once()
-
-
-class RecordingsTest(unittest.TestCase):
-
-    def setUp(self) -> None:
-        super().setUp()
-        self.recordings = volume_record.Recordings()
-        self.addCleanup(self.recordings.stop)
-        self.given: list[threading.Event] = []
-        self.seen = threading.Event()
-        self.recorder = mock.Mock()
-        self.recorder.record.side_effect = self._wait_for_end
-
-    def _wait_for_end(self, proven: object, timeout: float,
-                      superseded: threading.Event) -> None:
-        self.given.append(superseded)
-        self.seen.set()
-        superseded.wait(test_window.SOON)
-
-    def _start(self, instance_uuid: str = 'uuid') -> None:
-        self.seen.clear()
-        self.recordings.start(instance_uuid, self.recorder, PROVEN, 1)
-        self.assertTrue(self.seen.wait(test_window.SOON))
-
-    def test_next_request_supersedes(self) -> None:
-        self._start()
-        self.recordings.supersede('uuid')
-        self.assertTrue(self.given[0].is_set())
-
-    def test_other_instances_do_not(self) -> None:
-        self._start()
-        self._start('other')
-        self.assertFalse(self.given[0].is_set())
-
-    def test_stop(self) -> None:
-        self._start()
-        self.recordings.stop()
-        self.assertTrue(self.given[0].is_set())
-
-    def test_failure_is_logged(self) -> None:
-        self.recorder.record.side_effect = RuntimeError('Glance is down')
-        with self.assertLogs('nova_quiesce.volume_record', 'ERROR') as logged:
-            self.recordings.start('uuid', self.recorder, PROVEN, 1)
-            for thread in threading.enumerate():
-                if thread.name == 'record-uuid':
-                    thread.join(test_window.SOON)
-        self.assertIn('was not recorded', logged.output[0])
