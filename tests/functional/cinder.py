@@ -77,7 +77,7 @@ class CinderFixture(nova_fixtures.CinderFixture):  # type: ignore[misc]
         # It takes a look until they are available, as in get_snapshot().
         found = {snapshot_id: str(snapshot['status']) for snapshot_id, snapshot
                  in list(self.volume_snapshots.items())
-                 if snapshot['volume_id'] == volume_id}
+                 if snapshot.get('volume_id') == volume_id}
         if not self.is_stuck:
             for snapshot_id in found:
                 self.volume_snapshots[snapshot_id]['status'] = 'available'
