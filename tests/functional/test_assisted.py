@@ -195,7 +195,7 @@ class AssistedTest(base.QuiesceTestBase):
 
         self.useFixture(fixtures.MonkeyPatch(
             'nova.tests.fixtures.libvirt.Domain.snapshotCreateXML', lapse))
-        record = self._create_image(base.QUIESCED)
+        record = self._create_image(base.PREFERRED)
         self._assert_made(True)
         self.assertEqual(CALLS, self.guest.calls)
         self.assertEqual('crash', record['quiesce_consistency'])
