@@ -24,6 +24,7 @@ from nova_quiesce import agent as guest_agent
 from nova_quiesce import conf
 from nova_quiesce import exception
 from nova_quiesce import instances
+from nova_quiesce import live
 from nova_quiesce import policy as quiesce_policy
 from nova_quiesce import properties
 from nova_quiesce import recovery
@@ -52,13 +53,18 @@ class CoreMixin(_Base):
             CONF.quiesce)
 
     def init_host(self, host: str) -> None:
-        """Thaw what an earlier nova-compute left frozen."""
+        """Thaw what an earlier nova-compute left frozen, and end its jobs."""
         super().init_host(host)
         self._safety.start(self._find_domain)
+        live.clear(self._host)
 
     def cleanup_host(self, host: str) -> None:
-        """Thaw what is frozen, while the hypervisor is still connected."""
+        """Thaw what is frozen, and end what jobs there are.
+
+        Nova closes its connection to the hypervisor after that.
+        """
         self._safety.stop()
+        live.clear(self._host)
         super().cleanup_host(host)
 
     def lapse(self, instance: seams.Instance, operation: str) -> None:

@@ -73,16 +73,6 @@ class ImageBackedMixin(core.CoreMixin):
         self.image_backend = disks.Backend(
             self.image_backend, self._wrap_root_disk)
 
-    def init_host(self, host: str) -> None:
-        """End the backup jobs of an earlier nova-compute."""
-        super().init_host(host)
-        live.clear(self._host)
-
-    def cleanup_host(self, host: str) -> None:
-        """End the backup jobs of this nova-compute."""
-        live.clear(self._host)
-        super().cleanup_host(host)
-
     def is_copying(self, instance: seams.Instance) -> bool:
         """Whether an image-backed snapshot of an instance is in progress."""
         return instance.uuid in self._snapshots

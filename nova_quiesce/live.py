@@ -68,15 +68,22 @@ def prefix() -> str:
 def clear(host: typing.Any) -> None:
     """End the jobs of this host's snapshots, and remove what they leave.
 
+    Never raises: a job that goes on does no harm but to the disk's space.
+
     :param host: Nova's handle of the hypervisor
     """
     directory = CONF.libvirt.snapshots_directory
-    for guest in host.list_guests(only_running=True):
-        if backup.end_if(guest._domain, os.path.join(directory, prefix())):
-            LOG.warning('A backup job of domain %s, left behind by a '
-                        'snapshot, was ended', guest.name)
-    for path in workplace.left_over(directory, prefix()):
-        workplace.remove(path)
+    try:
+        for guest in host.list_guests(only_running=True):
+            if backup.end_if(guest._domain,
+                             os.path.join(directory, prefix())):
+                LOG.warning('A backup job of domain %s, left behind by a '
+                            'snapshot, was ended', guest.name)
+        for path in workplace.left_over(directory, prefix()):
+            workplace.remove(path)
+    except Exception as error:
+        LOG.error('Backup jobs that snapshots left behind were not ended: %s',
+                  error)
 
 
 def copy(source: Source, target: str, image_format: str,
