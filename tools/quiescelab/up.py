@@ -21,6 +21,7 @@ from quiescelab import accelerator
 from quiescelab import access
 from quiescelab import backends
 from quiescelab.backends import nfs
+from quiescelab.backends import rbd
 from quiescelab import catalogue
 from quiescelab import checkout
 from quiescelab import errors
@@ -122,7 +123,7 @@ def _openstack(lab: site.Site) -> list[tasks.Task]:
         _task(lab, 'keystone', _start_keystone, needs=base),
         # It connects to its stores as it starts.
         _task(lab, 'glance', _start, glance, needs=(
-            *base, 'volumes', 'volume client')),
+            *base, rbd.NAME, 'volume client')),
         _task(lab, 'placement', _start, placement, needs=base),
         _task(lab, 'nova tables', _set_up, nova,
               needs=(*base, 'accelerator')),
