@@ -114,7 +114,8 @@ class Safety:
             hold.Hold(self._directory, self._guard,
                       self._options.guard == policy.GUARD_REQUIRED, new_lease),
             instance.name, self._options.thaw_timeout,
-            self._options.thaw_retry_interval)
+            self._options.thaw_retry_interval,
+            None if is_saved else limits.max_freeze_time)
 
     def _start_guard(self) -> None:
         if self._guard is None:

@@ -126,11 +126,12 @@ class VolumeBackedMixin(core.CoreMixin):
                     'volume snapshots'),
                 decision.limits.max_freeze_time,
                 functools.partial(self._end, instance, request, watch))
+            watch.start(functools.partial(
+                self._safety.held.close, instance.uuid, owner))
         except BaseException:
             self._watches.pop(owner, None)
+            self._safety.held.close(instance.uuid, owner)
             raise
-        watch.start(functools.partial(
-            self._safety.held.close, instance.uuid, owner))
 
     def _end(self, instance: seams.Instance, request: volume_record.Request,
              watch: volumes.SnapshotWatch,

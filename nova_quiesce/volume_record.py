@@ -126,7 +126,7 @@ class Recorder:
         """
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
-            image = self._find_image()
+            image = self._look_for_image()
             if superseded.is_set():
                 break
             if image is not None:
@@ -134,6 +134,15 @@ class Recorder:
             left = max(0, deadline - time.monotonic())
             superseded.wait(min(_LOOK_INTERVAL, left))
         return None
+
+    def _look_for_image(self) -> dict[str, typing.Any] | None:
+        try:
+            return self._find_image()
+        except Exception as error:
+            # It is looked for again: Glance or Cinder may be busy.
+            LOG.warning('The image of a volume-backed snapshot was not '
+                        'looked up: %s', error)
+            return None
 
     def _find_image(self) -> dict[str, typing.Any] | None:
         images = self._image_api.get_all(
@@ -165,13 +174,16 @@ class Recorder:
             record = consistency.crash(
                 'the volume snapshots were not seen to be complete before '
                 'the guest was thawed')
-        if self._label is not None:
-            self._label_all(self._label, image['id'], snapshot_ids,
-                            record.properties())
-        if (self._request.is_required and
-                record.level is consistency.Level.CRASH):
-            self._tell(exception.QuiesceError(record.reason))
-            self._withdraw(image['id'], snapshot_ids, deadline)
+        try:
+            if self._label is not None:
+                self._label_all(self._label, image['id'], snapshot_ids,
+                                record.properties())
+        finally:
+            # Also what could not be labelled must not pass for good.
+            if (self._request.is_required and
+                    record.level is consistency.Level.CRASH):
+                self._try(self._tell, exception.QuiesceError(record.reason))
+                self._withdraw(image['id'], snapshot_ids, deadline)
         return record
 
     def _label_all(self, label: Label, image_id: str,
@@ -185,22 +197,26 @@ class Recorder:
 
     def _withdraw(self, image_id: str, snapshot_ids: list[str],
                   deadline: float) -> None:
-        self._image_api.delete(self._context, image_id)
+        self._try_until(deadline, self._image_api.delete, image_id)
         for snapshot_id in snapshot_ids:
             # Cinder deletes none that is still being made.
-            while not self._try(self._volume_api.delete_snapshot,
-                                self._context, snapshot_id):
-                if time.monotonic() > deadline:
-                    break
-                time.sleep(_LOOK_INTERVAL)
+            self._try_until(deadline, self._volume_api.delete_snapshot,
+                            snapshot_id)
+
+    def _try_until(self, deadline: float, call: abc.Callable[..., object],
+                   thing_id: str) -> None:
+        while not self._try(call, self._context, thing_id):
+            if time.monotonic() > deadline:
+                return
+            time.sleep(_LOOK_INTERVAL)
 
     @staticmethod
     def _try(call: abc.Callable[..., object], *args: object) -> bool:
         try:
             call(*args)
         except Exception as error:
-            LOG.warning('A volume snapshot of a volume-backed snapshot was '
-                        'not labelled or deleted: %s', error)
+            LOG.warning('What came of a volume-backed snapshot was not '
+                        'labelled, told or deleted: %s', error)
             return False
         return True
 

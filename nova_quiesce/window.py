@@ -42,16 +42,20 @@ class Window:
     :param thaw_timeout: seconds to wait for a confirmed thaw before it is
         left to the background
     :param retry_interval: seconds between two tries to thaw
+    :param longest: seconds that the guest may stay frozen, for what is cut
+        meanwhile to be worth anything; None where it does not run then
     """
 
     def __init__(self, agent: guest_agent.Agent, hold: holding.Hold,
-                 name: str, thaw_timeout: float,
-                 retry_interval: float) -> None:
+                 name: str, thaw_timeout: float, retry_interval: float,
+                 longest: float | None = None) -> None:
         self._agent = agent
         self._hold = hold
         self._name = name
         self._thaw_timeout = thaw_timeout
         self._retry_interval = retry_interval
+        self._longest = longest
+        self._confirmed = 0.0
         self._started = 0.0
         self._ended = 0.0
         self._frozen_at: datetime.datetime | None = None
@@ -76,6 +80,7 @@ class Window:
             # Whatever it was, the freeze may have been sent.
             self._thaw()
             raise
+        self._confirmed = time.monotonic()
         self._frozen_at = datetime.datetime.now(datetime.UTC)
         LOG.info('Guest %(name)s: froze %(count)d filesystems',
                  {'name': self._name, 'count': self._frozen})
@@ -95,6 +100,7 @@ class Window:
         """
         assert self._frozen_at is not None, 'the window was never open'
         closed_at = time.monotonic()
+        lapse = lapse or self._overdue(closed_at)
         thawed = self._thaw()
         evidence = consistency.Evidence(
             frozen_at=self._frozen_at,
@@ -107,6 +113,14 @@ class Window:
                   'ms': evidence.seconds * 1000})
         self._evidence = evidence
         return evidence
+
+    def _overdue(self, now: float) -> str | None:
+        # Nobody may have ended it: there may be no guard, and Windows lets
+        # writes go on without telling its agent.
+        if self._longest is None or now - self._confirmed <= self._longest:
+            return None
+        return ('the guest was frozen for longer than the %g s that it may be'
+                % self._longest)
 
     @property
     def evidence(self) -> consistency.Evidence:

@@ -140,3 +140,16 @@ class RecorderTest(unittest.TestCase):
         self.images.update.assert_not_called()
         self.images.delete.assert_called_once_with(mock.ANY, 'image')
         self.volumes.delete_snapshot.assert_called_once()
+
+    def test_required_and_lapsed_and_glance_fails_at_first(self) -> None:
+        broken = RuntimeError('Glance is busy')
+        self.images.get_all.side_effect = [broken, [self._image('s1')]]
+        self.images.update.side_effect = broken
+        self.images.delete.side_effect = [broken, None]
+        with mock.patch.object(volume_record, '_LOOK_INTERVAL', 0.01), (
+                self.assertLogs('nova_quiesce.volume_record', 'WARNING')):
+            with self.assertRaisesRegex(RuntimeError, 'busy'):
+                self._recorder(True).record(LAPSED, 5, self.superseded)
+        self.assertEqual(2, self.images.delete.call_count)
+        self.volumes.delete_snapshot.assert_called_once()
+        self.assertEqual(['a lapse'], [str(error) for error in self.told])

@@ -50,11 +50,12 @@ class FakeHold(holding.Hold):
 
 
 def new_window(domain: fixture.FakeDomain, thaw_timeout: float = 0.05,
-               hold: holding.Hold | None = None) -> window.Window:
+               hold: holding.Hold | None = None,
+               longest: float | None = None) -> window.Window:
     """A window of a fake guest that retries fast."""
     return window.Window(
         agent.Agent(lambda: domain, agent.Timeouts(1, 1, 1)),
-        hold or FakeHold(), 'guest', thaw_timeout, 0.01)
+        hold or FakeHold(), 'guest', thaw_timeout, 0.01, longest)
 
 
 def wait_until_thawed(domain: fixture.FakeDomain) -> None:
@@ -93,6 +94,14 @@ class FrozenTest(unittest.TestCase):
         with window.frozen(new_window(self.domain, hold=self.hold)) as opened:
             time.sleep(0.02)
         self.assertGreaterEqual(opened.evidence.seconds, 0.02)
+
+    def test_frozen_for_too_long(self) -> None:
+        opened = new_window(self.domain, hold=self.hold, longest=0.001)
+        with window.frozen(opened):
+            time.sleep(0.01)
+        record = consistency.judge(opened.evidence)
+        self.assertIs(consistency.Level.CRASH, record.level)
+        self.assertIn('longer than the 0.001 s', record.reason)
 
     def test_exception_inside(self) -> None:
         with self.assertRaisesRegex(RuntimeError, 'the cut failed'):

@@ -19,7 +19,7 @@ from nova_quiesce.cuts import backup
 from nova_quiesce.cuts import workplace
 from nova_quiesce import fixture
 
-PLACE = workplace.Workplace('/work')
+PLACE = workplace.Workplace('/place')
 DISKS = """<domain type='kvm'><os><type arch='x86_64' machine='pc'>hvm</type>
 </os><devices><emulator>/qemu</emulator>
 <disk device='cdrom'><target dev='hda'/></disk>
@@ -91,8 +91,8 @@ class JobTest(unittest.TestCase):
         backup.Job(self.domain, '/disk', PLACE).begin()
         self.assertEqual(
             '<domainbackup mode="pull"><server transport="unix" '
-            'socket="/work/nbd" /><disks><disk name="vda" type="file">'
-            '<scratch file="/work/scratch" /></disk></disks></domainbackup>',
+            'socket="/place/nbd" /><disks><disk name="vda" type="file">'
+            '<scratch file="/place/scratch" /></disk></disks></domainbackup>',
             self.domain.backup)
 
     def test_refused_begin(self) -> None:
@@ -121,28 +121,28 @@ class EndTest(unittest.TestCase):
     def setUp(self) -> None:
         super().setUp()
         self.domain = Domain()
-        self.domain.backup = JOB % '/work/quiesce-1/nbd'
+        self.domain.backup = JOB % '/place/quiesce-1/nbd'
         self.sleep = self.enterContext(mock.patch(
             'time.sleep', autospec=True))
 
     def test_jobs_of_others(self) -> None:
         for job in (JOB % '/other/nbd', "<domainbackup mode='push'/>"):
             self.domain.backup = job
-            self.assertFalse(backup.end_if(self.domain, '/work/quiesce-'))
+            self.assertFalse(backup.end_if(self.domain, '/place/quiesce-'))
             self.assertEqual(job, self.domain.backup)
 
     def test_no_job(self) -> None:
         self.domain.backup = None
-        self.assertFalse(backup.end_if(self.domain, '/work/quiesce-'))
+        self.assertFalse(backup.end_if(self.domain, '/place/quiesce-'))
 
     def test_guest_that_was_paused_goes_on(self) -> None:
         self.domain.stuck = True
-        self.assertTrue(backup.end_if(self.domain, '/work/quiesce-'))
+        self.assertTrue(backup.end_if(self.domain, '/place/quiesce-'))
         self.assertFalse(self.domain.stuck)
 
     def test_job_that_takes_time_to_end(self) -> None:
         self.domain.lingers = 3
-        self.assertTrue(backup.end_if(self.domain, '/work/quiesce-'))
+        self.assertTrue(backup.end_if(self.domain, '/place/quiesce-'))
         self.assertIsNone(self.domain.backup)
         self.assertEqual(2, self.sleep.call_count)
 
@@ -151,7 +151,7 @@ class EndTest(unittest.TestCase):
         with mock.patch('time.monotonic', autospec=True,
                         side_effect=[0, 1, 6]), \
                 self.assertLogs(backup.LOG, 'WARNING') as logged:
-            self.assertTrue(backup.end_if(self.domain, '/work/quiesce-'))
+            self.assertTrue(backup.end_if(self.domain, '/place/quiesce-'))
         self.assertIn('has not ended', logged.output[0])
 
     def test_domain_that_is_gone(self) -> None:
@@ -159,4 +159,4 @@ class EndTest(unittest.TestCase):
                 self.domain, 'backupGetXMLDesc', autospec=True,
                 side_effect=fixture.libvirt_error(
                     libvirt.VIR_ERR_NO_DOMAIN, 'no domain')):
-            self.assertFalse(backup.end_if(self.domain, '/work/quiesce-'))
+            self.assertFalse(backup.end_if(self.domain, '/place/quiesce-'))

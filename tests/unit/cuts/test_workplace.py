@@ -80,14 +80,14 @@ class WorkplaceTest(unittest.TestCase):
         self.assertEqual([], os.listdir(self.directory))
 
     def test_take_socket(self) -> None:
-        workplace.Workplace('/work').take_socket()
-        self.chown.assert_called_once_with('/work/nbd', uid=os.getuid())
+        workplace.Workplace('/place').take_socket()
+        self.chown.assert_called_once_with('/place/nbd', uid=os.getuid())
 
     def test_free(self) -> None:
         with mock.patch('os.statvfs', autospec=True) as asked:
             asked.return_value.f_bavail = 3
             asked.return_value.f_frsize = 4096
-            self.assertEqual(12288, workplace.Workplace('/work').free())
+            self.assertEqual(12288, workplace.Workplace('/place').free())
 
     def test_left_over_are_this_hosts(self) -> None:
         for name in ('quiesce-[a]-1', 'quiesce-a-1', 'tmp1'):
