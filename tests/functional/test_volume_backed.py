@@ -72,7 +72,7 @@ class VolumeBackedTest(base.QuiesceTestBase):
 
     def test_recording_switched_off(self) -> None:
         self.flags(record=False, group='quiesce')
-        server = self.boot_from_volume(base.QUIESCED)
+        server = self.boot_from_volume(base.PREFERRED)
         image_id = self.create_image(server)
         self.assert_released()
         self.assertEqual(['fsInfo', 'fsFreeze', 'fsThaw'], self.guest.calls)
