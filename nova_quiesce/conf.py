@@ -276,6 +276,30 @@ Related options:
 * ``[quiesce] guard``
 """),
     cfg.BoolOpt(
+        'direct_upload',
+        default=True,
+        help="""
+Whether the disk of a running instance is uploaded to Glance as it is read. If
+not, an image is made in ``snapshots_directory`` first, which takes longer, and
+space for the whole image.
+
+What the guest overwrites until its disk is read to its end is kept aside in
+``snapshots_directory``. A direct upload reads at the speed of Glance, so this
+can become more than it would be otherwise; when the space runs out, the
+snapshot fails, and the guest goes on.
+
+Only images in the formats ``raw`` and ``qcow2`` are uploaded in this way, and
+only where they are not compressed and Nova does not limit how many disks are
+read at once.
+
+Related options:
+
+* ``[libvirt] snapshots_directory``
+* ``[libvirt] snapshot_image_format``
+* ``[libvirt] snapshot_compression``
+* ``[compute] max_concurrent_disk_ops``
+"""),
+    cfg.BoolOpt(
         'record',
         default=True,
         help="""

@@ -68,6 +68,7 @@ class FakeDomain:
         self.timeout = _BLOCK
         self.has_backup_jobs = True
         self.backup_error: libvirt.libvirtError | None = None
+        self.abort_error: libvirt.libvirtError | None = None
         self.backup: str | None = None
         self.stuck = False
         self._late_freeze = False
@@ -170,7 +171,9 @@ class FakeDomain:
         return self.backup
 
     def abortJob(self) -> int:
-        """End the backup job."""
+        """End the backup job, unless :attr:`abort_error` is set."""
+        if self.abort_error is not None:
+            raise self.abort_error
         if self.backup is None:
             raise libvirt_error(
                 libvirt.VIR_ERR_OPERATION_INVALID,

@@ -20,6 +20,7 @@ it goes on running.
 from collections import abc
 import dataclasses
 import functools
+import pathlib
 import typing
 
 from nova.compute import power_state
@@ -52,6 +53,7 @@ class InProgress:
     :ivar snapshot: what is decided, tried and proven for it
     :ivar is_running: whether the instance runs while it is copied
     :ivar suspension: while it does not, because it was suspended for that
+    :ivar upload: its disk's image, where Glance gets it without a file
     """
 
     context: seams.RequestContext
@@ -60,6 +62,13 @@ class InProgress:
     snapshot: taken.Snapshot
     is_running: bool = False
     suspension: cold.Suspension | None = None
+    upload: live.Upload | None = None
+
+    def end_upload(self) -> None:
+        """End what is left of the upload. Does nothing the second time."""
+        upload, self.upload = self.upload, None
+        if upload is not None:
+            upload.close()
 
 
 class ImageBackedMixin(core.CoreMixin):
@@ -69,7 +78,7 @@ class ImageBackedMixin(core.CoreMixin):
         super().__init__(virtapi, read_only)
         self._snapshots: dict[str, InProgress] = {}
         self._image_api = report.RecordingImageAPI(
-            self._image_api, self._snapshot_for_image, CONF.quiesce.record)
+            self._image_api, self._find_in_progress, CONF.quiesce.record)
         self.image_backend = disks.Backend(
             self.image_backend, self._wrap_root_disk)
 
@@ -91,6 +100,7 @@ class ImageBackedMixin(core.CoreMixin):
         finally:
             # Nova forgets it after some errors.
             self._end_suspension(in_progress)
+            in_progress.end_upload()
             del self._snapshots[instance.uuid]
         record = in_progress.snapshot.record
         LOG.info('Snapshot %(image)s has consistency level %(level)s: '
@@ -199,12 +209,17 @@ class ImageBackedMixin(core.CoreMixin):
     def _copy(self, guest: typing.Any, instance: seams.Instance,
               disk_path: str, target: str, image_format: str) -> None:
         in_progress = self._snapshots[instance.uuid]
-        live.copy(
-            live.Source(guest._domain, disk_path, instance,
-                        functools.partial(
-                            self._image_api.get, in_progress.context,
-                            in_progress.image_id)),
-            target, image_format, in_progress.snapshot.cut_or_refuse)
+        source = live.Source(
+            guest._domain, disk_path, instance, functools.partial(
+                self._image_api.get, in_progress.context,
+                in_progress.image_id))
+        cutter = in_progress.snapshot.cut_or_refuse
+        if not live.can_upload(image_format):
+            live.copy(source, target, image_format, cutter)
+            return
+        in_progress.upload = live.upload(source, image_format, cutter)
+        # Nova opens it, to have it uploaded.
+        pathlib.Path(target).touch()
 
     def _wrap_root_disk(self, instance: seams.Instance, disk_path: str,
                         disk: typing.Any) -> object:
@@ -219,8 +234,8 @@ class ImageBackedMixin(core.CoreMixin):
             else lambda make: make(),
             functools.partial(self._extract, instance, disk_path))
 
-    def _snapshot_for_image(self, image_id: str) -> taken.Snapshot | None:
+    def _find_in_progress(self, image_id: str) -> InProgress | None:
         for in_progress in list(self._snapshots.values()):
             if in_progress.image_id == image_id:
-                return in_progress.snapshot
+                return in_progress
         return None

@@ -9,11 +9,14 @@
 # WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 # License for the specific language governing permissions and limitations
 # under the License.
-"""Copying the disk of a running instance into an image file.
+"""Copying the disk of a running instance, into a file or straight to Glance.
 
 Freeze, begin the backup job, thaw, copy, end the job: only the second of
 these is inside the freeze window.
 """
+
+from collections import abc
+import contextlib
 
 import dataclasses
 import os
@@ -26,6 +29,7 @@ from oslo_log import log as logging
 
 from nova_quiesce.cuts import backup
 from nova_quiesce.cuts import convert
+from nova_quiesce.cuts import streamed
 from nova_quiesce.cuts import watch
 from nova_quiesce.cuts import workplace
 from nova_quiesce import exception
@@ -39,6 +43,9 @@ UNAVAILABLE = (backup.Refused, workplace.Unusable)
 
 class Domain(backup.Domain, watch.Domain, typing.Protocol):
     """What is called of a libvirt ``virDomain`` here."""
+
+    def name(self) -> str:
+        """How libvirt calls it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,15 +82,19 @@ def clear(host: typing.Any) -> None:
     directory = CONF.libvirt.snapshots_directory
     try:
         for guest in host.list_guests(only_running=True):
-            if backup.end_if(guest._domain,
-                             os.path.join(directory, prefix())):
-                LOG.warning('A backup job of domain %s, left behind by a '
-                            'snapshot, was ended', guest.name)
+            _end_left_over(guest._domain)
         for path in workplace.left_over(directory, prefix()):
             workplace.remove(path)
     except Exception as error:
         LOG.error('Backup jobs that snapshots left behind were not ended: %s',
                   error)
+
+
+def _end_left_over(domain: Domain) -> None:
+    if backup.end_if(domain, os.path.join(
+            CONF.libvirt.snapshots_directory, prefix())):
+        LOG.warning('A backup job of domain %s, left behind by a snapshot, '
+                    'was ended', domain.name())
 
 
 def copy(source: Source, target: str, image_format: str,
@@ -99,29 +110,114 @@ def copy(source: Source, target: str, image_format: str,
     """
     # The cut comes when the copy can begin: what the guest overwrites while
     # it waits would be kept for nothing.
-    with compute_utils.disk_ops_semaphore, workplace.workplace(
-            CONF.libvirt.snapshots_directory, prefix(),
-            source.domain.XMLDesc(0)) as place:
+    with compute_utils.disk_ops_semaphore, _exported(
+            source, cutter) as (job, place):
+        _convert(source, job, place, target, image_format)
+
+
+def can_upload(image_format: str) -> bool:
+    """Whether :func:`upload` makes images of a format, as they are wanted.
+
+    :param image_format: Glance's name of it
+    """
+    # Nova limits uploads, too. What waits for its turn had better be copied
+    # then, so that the job, and what the guest overwrites, does not wait.
+    return (CONF.quiesce.direct_upload and
+            not CONF.compute.max_concurrent_disk_ops and
+            image_format in streamed.FORMATS and
+            not _is_compressed(image_format))
+
+
+def upload(source: Source, image_format: str,
+           cutter: backup.Cutter) -> 'Upload':
+    """Have a disk, as it is at the cut, read as an image.
+
+    :param source: the disk
+    :param image_format: Glance's name of its format
+    :param cutter: makes the cut, or refuses to
+    :returns: the image, which has to be closed
+    :raises Refused, Unusable: nothing was begun; try another way
+    :raises CopyFailed: the disk cannot be read
+    """
+    with contextlib.ExitStack() as undo:
+        job, place = undo.enter_context(_exported(source, cutter))
+        watching = undo.enter_context(_watch(source, place))
+        with _explained(source):
+            image = undo.enter_context(contextlib.closing(
+                streamed.StreamedImage(
+                    streamed.command(place.socket, job.target, image_format),
+                    watching, job.end)))
+        return Upload(source, image, undo.pop_all())
+
+
+class Upload:
+    """A disk's image, to be read once, from its beginning to its end.
+
+    :param source: the disk
+    :param image: the image
+    :param resources: what goes when it is closed
+    """
+
+    def __init__(self, source: Source, image: streamed.StreamedImage,
+                 resources: contextlib.ExitStack) -> None:
+        self._source = source
+        self._image = image
+        self._resources = resources
+
+    def read(self, size: int) -> bytes:
+        """Read on.
+
+        :param size: how many bytes at most
+        :raises CopyFailed: the disk cannot be read
+        """
+        with _explained(self._source):
+            return self._image.read(size)
+
+    def close(self) -> None:
+        """End the backup job, and whatever belongs to it."""
+        self._resources.close()
+
+
+@contextlib.contextmanager
+def _exported(source: Source, cutter: backup.Cutter,
+              ) -> abc.Iterator[tuple[backup.Job, workplace.Workplace]]:
+    # Nova takes one snapshot of an instance at a time, so that a job that is
+    # there now is one that could not be ended.
+    _end_left_over(source.domain)
+    with workplace.workplace(CONF.libvirt.snapshots_directory, prefix(),
+                             source.domain.XMLDesc(0)) as place:
         job = backup.Job(source.domain, source.disk_path, place)
         try:
             cutter(job.begin)
             place.take_socket()
-            _convert(source, job, place, target, image_format)
+            yield job, place
         finally:
             job.end()
 
 
 def _convert(source: Source, job: backup.Job, place: workplace.Workplace,
              target: str, image_format: str) -> None:
-    is_compressed = (CONF.libvirt.snapshot_compression and
-                     image_format == 'qcow2')
+    with _explained(source), _watch(source, place) as watching:
+        convert.convert(
+            convert.export_url(place.socket, job.target), target,
+            image_format, _is_compressed(image_format),
+            privileged.supports_direct_io(CONF.instances_path), watching)
+
+
+def _is_compressed(image_format: str) -> bool:
+    return bool(CONF.libvirt.snapshot_compression and
+                image_format == 'qcow2')
+
+
+def _watch(source: Source, place: workplace.Workplace) -> watch.CopyWatch:
+    return watch.CopyWatch(
+        source.domain, place, source.show_image, source.instance)
+
+
+@contextlib.contextmanager
+def _explained(source: Source) -> abc.Iterator[None]:
     try:
-        with watch.CopyWatch(source.domain, place, source.show_image,
-                             source.instance) as watching:
-            convert.convert(
-                convert.export_url(place.socket, job.target), target,
-                image_format, is_compressed,
-                privileged.supports_direct_io(CONF.instances_path), watching)
+        yield
     except convert.CopyFailed as error:
         # Its text names paths of the host, which are not for tenants.
         LOG.error('The disk was not copied: %s', error,

@@ -20,6 +20,7 @@ with the upload. For a volume-backed one see
 from collections import abc
 import contextlib
 import traceback
+import typing
 
 from nova import exception as nova_exception
 from nova import objects
@@ -35,6 +36,21 @@ LOG = logging.getLogger(__name__)
 _EVENT_NAME = 255
 
 
+class InProgress(typing.Protocol):
+    """What is to know here of a snapshot in progress."""
+
+    @property
+    def snapshot(self) -> taken.Snapshot:
+        """What is decided, tried and proven for it."""
+
+    @property
+    def upload(self) -> object | None:
+        """Its image, where Nova has no file of it."""
+
+    def end_upload(self) -> None:
+        """The image is in Glance, or will not be."""
+
+
 class RecordingImageAPI:
     """Nova's image API, with the record added to what is uploaded.
 
@@ -48,31 +64,38 @@ class RecordingImageAPI:
     """
 
     def __init__(self, image_api: seams.ImageAPI,
-                 find: abc.Callable[[str], taken.Snapshot | None],
+                 find: abc.Callable[[str], InProgress | None],
                  is_recording: bool = True) -> None:
         self._image_api = image_api
         self._find = find
         self._is_recording = is_recording
 
     def update(self, context: object, id_or_uri: str,
-               image_info: dict[str, object], *args: object,
+               image_info: dict[str, object], data: object = None,
                **kwargs: object) -> object:
         """Update an image; upload it, if there is data.
 
         :param id_or_uri: the image
         :param image_info: what Nova wants to set on it
+        :param data: the image's, in a file that may only stand for it
         :raises QuiesceError: a snapshot is required to be consistent, and
             is not
         """
-        snapshot = self._find(id_or_uri)
-        if snapshot is not None:
-            snapshot.check()
-        if snapshot is not None and self._is_recording:
+        in_progress = self._find(id_or_uri)
+        if in_progress is None:
+            return self._image_api.update(
+                context, id_or_uri, image_info, data=data, **kwargs)
+        in_progress.snapshot.check()
+        if self._is_recording:
             properties = image_info.setdefault('properties', {})
             assert isinstance(properties, dict)
-            properties.update(snapshot.record.properties())
-        return self._image_api.update(
-            context, id_or_uri, image_info, *args, **kwargs)
+            properties.update(in_progress.snapshot.record.properties())
+        try:
+            return self._image_api.update(
+                context, id_or_uri, image_info,
+                data=in_progress.upload or data, **kwargs)
+        finally:
+            in_progress.end_upload()
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._image_api, name)

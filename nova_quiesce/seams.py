@@ -53,7 +53,7 @@ class ImageAPI(typing.Protocol):
         """List images."""
 
     def update(self, context: object, id_or_uri: str,
-               image_info: dict[str, object], *args: object,
+               image_info: dict[str, object], data: object = None,
                **kwargs: object) -> object:
         """Update an image, and upload its data if there is any."""
 

@@ -39,10 +39,12 @@ Cutter = abc.Callable[[abc.Callable[[], None]], None]
 
 # Where libvirt says so, no other way to cut would work, either.
 _NO_GUEST = (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_OPERATION_INVALID)
+_NO_JOB = (*_NO_GUEST, libvirt.VIR_ERR_NO_DOMAIN_BACKUP)
 #: What ``state()`` says of a guest whose write failed.
 STUCK = [libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_IOERROR]
 _SOURCES = ('file', 'dev', 'name')
-_LONGEST_END = 5
+# Seconds; on a busy host it took more than 5.
+_LONGEST_END = 20
 _LOOK_INTERVAL = 0.05
 
 
@@ -164,8 +166,9 @@ def end_if(domain: Domain, socket_prefix: str) -> bool:
         if domain.state()[:2] == STUCK:
             domain.resume()
     except libvirt.libvirtError as error:
-        # There is no job, or no domain.
-        LOG.debug('No backup job was ended: %s', guest_agent.text_of(error))
+        LOG.log(logging.DEBUG if error.get_error_code() in _NO_JOB
+                else logging.ERROR,
+                'No backup job was ended: %s', guest_agent.text_of(error))
         return False
     _wait_for_end(domain)
     return True

@@ -32,6 +32,7 @@ class BackupJobTestCase(base.QuiesceTestBase):
         super().setUp()
         self.directory = self.useFixture(fixtures.TempDir()).path
         self.flags(snapshots_directory=self.directory, group='libvirt')
+        self.flags(direct_upload=False, group='quiesce')
         self.convert = self.useFixture(fixtures.MockPatch(
             'nova_quiesce.cuts.convert.convert',
             side_effect=self._convert)).mock
@@ -226,6 +227,21 @@ class LocalDiskTest(BackupJobTestCase):
         self.assertEqual(
             'offline', made['properties']['quiesce_consistency'])
         self.assertEqual([], self.frozen_at_begin)
+
+    def test_job_that_could_not_be_ended_is_ended_later(self) -> None:
+        server = self.boot(base.QUIESCED)
+        self.guest.abort_error = fixture.libvirt_error(
+            libvirt.VIR_ERR_OPERATION_TIMEOUT,
+            'cannot acquire state change lock')
+        first = self.properties_of(self.create_image(server, 'one'))
+        self.assertIsNotNone(self.guest.backup)
+        self.assertIn('state change lock', self.stdlog.logger.output)
+        self.guest.abort_error = None
+        second = self.properties_of(self.create_image(server, 'two'))
+        for record in (first, second):
+            self.assertEqual('filesystem', record['quiesce_consistency'])
+        # Neither has become a mirror.
+        self.assertEqual([True, True], self.frozen_at_begin)
 
     def test_jobs_left_behind_are_ended(self) -> None:
         self.boot(base.QUIESCED)

@@ -39,10 +39,10 @@ libvirt.registerErrorHandler(lambda context, error: None, None)
 
 @dataclasses.dataclass(frozen=True)
 class HeldCopy:
-    """A snapshot whose ``qemu-img`` stands still.
+    """A snapshot whose copy stands still.
 
     :ivar image_id: what it becomes
-    :ivar process: the ``qemu-img``
+    :ivar process: the program that reads the disk
     """
 
     image_id: str
@@ -112,7 +112,7 @@ class CopyTestCase(base.LabTestCase):
         self.assertTrue(self.needs_recovery(taken))
 
     @contextlib.contextmanager
-    def held_copy(self, what: str = 'convert') -> abc.Iterator[HeldCopy]:
+    def held_copy(self) -> abc.Iterator[HeldCopy]:
         """Ask for a snapshot, and hold its copy for the length of the block.
 
         The image, if any is left, is removed at the end of the test.
@@ -120,7 +120,7 @@ class CopyTestCase(base.LabTestCase):
         answer = self.user.act(self.server, 'createImage',
                                {'name': 'test-held'})
         self.addCleanup(self.remove_images, 'test-held')
-        held = HeldCopy(answer['image_id'], self._catch(what))
+        held = HeldCopy(answer['image_id'], self._catch())
         try:
             yield held
         finally:
@@ -131,12 +131,11 @@ class CopyTestCase(base.LabTestCase):
         for image in self.user.images_named(name):
             self.user.remove_image(image)
 
-    def _catch(self, what: str) -> proc.Process:
+    def _catch(self) -> proc.Process:
         deadline = time.monotonic() + COPY_SECONDS
         while time.monotonic() < deadline:
             for one in self.lab.family('nova-compute'):
-                command = proc.arguments(one)
-                if command[:2] == ['qemu-img', what]:
+                if _reads_disk(proc.arguments(one)):
                     one.signal(signal.SIGSTOP)
                     return one
             time.sleep(0.01)
@@ -225,3 +224,8 @@ class CopyTestCase(base.LabTestCase):
     def assert_no_io_errors(self) -> None:
         """The guest noticed nothing."""
         self.assertNotIn('I/O error', self.guest.run('dmesg'))
+
+
+def _reads_disk(command: list[str]) -> bool:
+    return (command[:2] == ['qemu-img', 'convert'] or
+            command[1:3] == ['-m', 'nova_quiesce.stream'])

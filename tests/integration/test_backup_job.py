@@ -32,19 +32,18 @@ FILL_MIB = 40
 ASKED_SECONDS = 15
 
 
-class RawDiskTest(copies.CopyTestCase):
-    """The disk is raw, and the image is a qcow2, compressed."""
+class QcowDiskTest(copies.CopyTestCase):
+    """The disk is a qcow2, and so is the image. It needs no file."""
 
-    options: typing.ClassVar = {'libvirt': {
-        'images_type': 'raw', 'snapshot_image_format': 'qcow2',
-        'snapshot_compression': True}}
+    image_format = 'qcow2'
+    is_compressed = False
 
     def test_required_and_healthy(self) -> None:
         self.require()
         taken = self.snapshot()
         self.assert_filesystem(taken)
         assert taken.image is not None
-        self.assertEqual('qcow2', taken.image['disk_format'])
+        self.assertEqual(self.image_format, taken.image['disk_format'])
         self.assert_nothing_left()
 
     def test_required_and_dead_agent(self) -> None:
@@ -67,8 +66,8 @@ class RawDiskTest(copies.CopyTestCase):
         record = self.user.record(held.image_id)
         self.assertEqual('filesystem', record['consistency'])
         with self.content_of(held.image_id) as image:
-            self.assertEqual('qcow2', info(image)['format'])
-            self.assertGreater(compressed_clusters(image), 0)
+            self.assertEqual(self.image_format, info(image)['format'])
+            self.assertEqual(self.is_compressed, is_compressed(image))
             self.assertFalse(oracle.needs_recovery(image))
             found = oracle.content(image, copies.FILE)
         self.assertEqual(old, hashlib.md5(found).hexdigest())
@@ -113,6 +112,30 @@ class RawDiskTest(copies.CopyTestCase):
         self.assert_nothing_left()
 
 
+class RawDiskTest(QcowDiskTest):
+    """The disk is raw, and so is the image."""
+
+    options: typing.ClassVar = {'libvirt': {'images_type': 'raw'}}
+    image_format = 'raw'
+
+
+class CompressedTest(QcowDiskTest):
+    """The disk is raw, and the image is a qcow2, compressed, in a file."""
+
+    options: typing.ClassVar = {'libvirt': {
+        'images_type': 'raw', 'snapshot_image_format': 'qcow2',
+        'snapshot_compression': True}}
+    is_compressed = True
+
+
+class FileTest(QcowDiskTest):
+    """The disk is raw, and the image a qcow2 in a file, by an option."""
+
+    options: typing.ClassVar = {
+        'libvirt': {'images_type': 'raw', 'snapshot_image_format': 'qcow2'},
+        'quiesce': {'direct_upload': False}}
+
+
 class DeletedServerTest(copies.CopyTestCase):
     """The server is deleted while its disk is copied."""
 
@@ -139,9 +162,11 @@ def info(image: pathlib.Path) -> dict[str, typing.Any]:
     return found
 
 
-def compressed_clusters(image: pathlib.Path) -> int:
-    """How many clusters of a qcow2 are compressed."""
-    return int(json.loads(_qemu_img('check', image)).get(
+def is_compressed(image: pathlib.Path) -> bool:
+    """Whether there are compressed clusters in an image."""
+    if info(image)['format'] == 'raw':
+        return False
+    return bool(json.loads(_qemu_img('check', image)).get(
         'compressed-clusters', 0))
 
 

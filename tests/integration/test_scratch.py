@@ -78,10 +78,12 @@ class FullTest(copies.CopyTestCase):
         lab = cls.find_lab()
         cls.volume = cls.enterClassContext(small_volume(lab))
         cls.options = {'libvirt': {'snapshots_directory': cls.volume,
-                                   'snapshot_compression': True}}
+                                   'snapshot_compression': cls.compress}}
         super().setUpClass()
 
     volume: pathlib.Path
+    #: So that both, the image and what is overwritten, are in the volume.
+    compress = True
 
     @property
     def snapshots(self) -> pathlib.Path:
@@ -132,6 +134,12 @@ class FullTest(copies.CopyTestCase):
         with self.domain() as domain:
             return bool(domain.state()[:2] == [
                 libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_IOERROR])
+
+
+class FullDuringUploadTest(FullTest):
+    """The same where the image is uploaded while the disk is read."""
+
+    compress = False
 
 
 def _run(*command: str) -> str:

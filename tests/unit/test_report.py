@@ -38,43 +38,71 @@ def new_snapshot(wanted: policy.Policy) -> snapshot.Snapshot:
         lambda is_saved: test_window.new_window(domain))
 
 
+class InProgress:
+    """A snapshot that an image is made of."""
+
+    def __init__(self, wanted: policy.Policy) -> None:
+        self.snapshot = new_snapshot(wanted)
+        self.upload: object | None = None
+        self.has_ended = False
+
+    def end_upload(self) -> None:
+        """Note it."""
+        self.has_ended = True
+
+
 class RecordingImageAPITest(unittest.TestCase):
 
     def setUp(self) -> None:
         super().setUp()
         self.nova = mock.Mock()
-        self.snapshots: dict[str, snapshot.Snapshot] = {}
-        self.api = report.RecordingImageAPI(self.nova, self.snapshots.get)
+        self.found: dict[str, InProgress] = {}
+        self.api = report.RecordingImageAPI(self.nova, self.found.get)
 
     def test_record_travels_with_the_upload(self) -> None:
-        self.snapshots['id'] = new_snapshot(policy.Policy.PREFER)
+        self.found['id'] = InProgress(policy.Policy.PREFER)
         self.api.update('ctx', 'id', {'properties': {'a': 'b'}}, 'data',
                         purge_props=False)
-        (_, _, info, data), keywords = self.nova.update.call_args
+        (_, _, info), keywords = self.nova.update.call_args
         self.assertEqual('b', info['properties']['a'])
         self.assertEqual('crash', info['properties']['quiesce_consistency'])
-        self.assertEqual(('data', {'purge_props': False}), (data, keywords))
+        self.assertEqual({'data': 'data', 'purge_props': False}, keywords)
+
+    def test_what_stands_for_the_image_is_not_uploaded(self) -> None:
+        in_progress = self.found['id'] = InProgress(policy.Policy.PREFER)
+        in_progress.upload = 'the image'
+        self.api.update('ctx', 'id', {}, 'an empty file')
+        self.assertEqual('the image', self.nova.update.call_args[1]['data'])
+        self.assertTrue(in_progress.has_ended)
+
+    def test_upload_that_fails_has_ended(self) -> None:
+        in_progress = self.found['id'] = InProgress(policy.Policy.PREFER)
+        self.nova.update.side_effect = ValueError
+        with self.assertRaises(ValueError):
+            self.api.update('ctx', 'id', {})
+        self.assertTrue(in_progress.has_ended)
 
     def test_unproven_is_not_uploaded_where_required(self) -> None:
-        self.snapshots['id'] = new_snapshot(policy.Policy.REQUIRE)
+        self.found['id'] = InProgress(policy.Policy.REQUIRE)
         with self.assertRaises(exception.QuiesceError):
             self.api.update('ctx', 'id', {})
         self.nova.update.assert_not_called()
 
     def test_recording_switched_off(self) -> None:
         api = report.RecordingImageAPI(
-            self.nova, self.snapshots.get, is_recording=False)
-        self.snapshots['id'] = new_snapshot(policy.Policy.PREFER)
+            self.nova, self.found.get, is_recording=False)
+        self.found['id'] = InProgress(policy.Policy.PREFER)
         api.update('ctx', 'id', {'name': 'x'})
-        self.nova.update.assert_called_once_with('ctx', 'id', {'name': 'x'})
-        self.snapshots['id'] = new_snapshot(policy.Policy.REQUIRE)
+        self.nova.update.assert_called_once_with(
+            'ctx', 'id', {'name': 'x'}, data=None)
+        self.found['id'] = InProgress(policy.Policy.REQUIRE)
         with self.assertRaises(exception.QuiesceError):
             api.update('ctx', 'id', {})
 
     def test_other_images_are_left_alone(self) -> None:
         self.api.update('ctx', 'other', {'name': 'x'})
-        self.nova.update.assert_called_once_with('ctx', 'other',
-                                                 {'name': 'x'})
+        self.nova.update.assert_called_once_with(
+            'ctx', 'other', {'name': 'x'}, data=None)
 
     def test_all_else_is_novas(self) -> None:
         self.assertIs(self.nova.get, self.api.get)
