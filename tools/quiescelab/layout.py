@@ -92,6 +92,11 @@ class Layout:
         return self.cache / 'guest.qcow2'
 
     @property
+    def agentless_image(self) -> pathlib.Path:
+        """The same guest, whose agent never starts."""
+        return self.cache / 'guest-without-agent.qcow2'
+
+    @property
     def logs(self) -> pathlib.Path:
         """One log for each service and for each set-up step."""
         return self.root / 'logs'
