@@ -22,13 +22,15 @@ import testtools
 from tests.layouts import installs
 
 PTH = 'nova_quiesce.pth'
+PACKAGES = ('nova_quiesce', 'nova_quiesce_tempest_plugin')
 
 
 def package_files() -> set[str]:
-    """List what the package consists of in the checkout."""
+    """List what the packages consist of in the checkout."""
     root = installs.checkout()
     return {str(path.relative_to(root))
-            for path in (root / 'nova_quiesce').rglob('*') if path.is_file()}
+            for package in PACKAGES
+            for path in (root / package).rglob('*') if path.is_file()}
 
 
 class WheelTest(testtools.TestCase):
@@ -69,8 +71,9 @@ class WheelTest(testtools.TestCase):
         parser = configparser.ConfigParser()
         parser.read_string(self.wheel.read(
             f'{self.prefix}.dist-info/entry_points.txt').decode())
-        self.assertEqual({'console_scripts', 'oslo.config.opts'},
-                         set(parser.sections()))
+        self.assertEqual(
+            {'console_scripts', 'oslo.config.opts', 'tempest.test_plugins'},
+            set(parser.sections()))
 
 
 class SdistTest(testtools.TestCase):

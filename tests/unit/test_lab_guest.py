@@ -12,6 +12,7 @@
 
 """The parts of the lab's guest that need neither packages nor a hypervisor."""
 
+from collections.abc import Sequence
 import lzma
 import pathlib
 import sys
@@ -127,6 +128,36 @@ class ModulesTest(TreeCase):
         path = self.tree / 'a.ko.xz'
         path.write_bytes(lzma.compress(b'module'))
         self.assertEqual(b'module', guest._module(path))
+
+
+class WithoutAgentTest(TreeCase):
+    """The same guest, but for one option of its kernel."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.options = ''
+        self.dest = self.scratch / 'agentless.qcow2'
+        self.enterContext(mock.patch.object(
+            gueststep, 'run', autospec=True, side_effect=self._run))
+
+    def _run(self, step: str, command: Sequence[str | pathlib.Path]) -> bytes:
+        if command[0] == 'mcopy':
+            self.assertEqual('::/', command[-1])
+            self.options = pathlib.Path(command[-2]).read_text()
+        else:
+            pathlib.Path(command[-1]).touch()
+        return b''
+
+    def test_one_option_more(self) -> None:
+        guest.without_agent(self.source, self.dest)
+        usual = (guest.FILES / guest.BOOT_OPTIONS).read_text()
+        self.assertEqual(f'{usual[:-1]} quiesce.agent=off\n', self.options)
+        self.assertEqual([self.dest, self.source, self.tree],
+                         sorted(self.scratch.iterdir()))
+
+    def test_the_guest_knows_it(self) -> None:
+        self.assertIn(f'grep -qw {guest.NO_AGENT} /proc/cmdline',
+                      (guest.FILES / 'agent.sh').read_text())
 
 
 class ConsoleProgressTest(TreeCase):

@@ -26,6 +26,7 @@ from quiescelab import lab as running
 from quiescelab import layout
 from quiescelab import site
 from quiescelab import status
+from quiescelab import tempest
 from quiescelab import up
 
 FAILED = 1
@@ -85,6 +86,11 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument('-c', dest='command', metavar='COMMAND',
                          help='run this command instead')
     command.set_defaults(run=_shell)
+    command = commands.add_parser('tempest', help="tempest's scenarios, "
+                                  'which suit the lab')
+    command.add_argument('regex', nargs='?', help='run those instead whose '
+                         'name this matches')
+    command.set_defaults(run=_tempest)
     command = commands.add_parser('demo', help='up, and two quiesced '
                                   'snapshots of guests that write')
     command.set_defaults(run=_demo, driver=site.OUR_DRIVER)
@@ -130,6 +136,12 @@ def _shell(arguments: argparse.Namespace, paths: layout.Layout,
     command = ['-c', arguments.command] if arguments.command else []
     os.execve('/bin/bash', ['bash', '--norc', *command], environment | {
         'PS1': f'(lab {cloud}) \\w \\$ '})
+
+
+def _tempest(arguments: argparse.Namespace, paths: layout.Layout,
+             screen: console.Console) -> int:
+    running.Lab.from_env()  # It has to be up.
+    return tempest.run(site.Site.at(paths, screen), arguments.regex)
 
 
 def _demo(arguments: argparse.Namespace, paths: layout.Layout,

@@ -23,8 +23,10 @@ from quiescelab import system
 ROOT = pathlib.Path(__file__).parents[2]
 NAME = 'nova-quiesce'
 # What of a checkout makes the package, and so asks for a new installation.
-MATTERS = ('nova_quiesce/**/*', 'etc/**/*', 'setup.*', 'pyproject.toml',
+MATTERS = ('nova_quiesce*/**/*', 'etc/**/*', 'setup.*', 'pyproject.toml',
            '*.pth', 'requirements.txt', 'README.rst')
+# What has to be there to build it.
+BUILD = ('setuptools>=70.1', 'pbr')
 LEFT_OUT = ('.git', '.tox', '.venv', 'build', 'dist', '*.egg-info',
             '__pycache__', '.*_cache', '.stestr', 'AUTHORS', 'ChangeLog')
 
@@ -35,7 +37,7 @@ def install(lab: site.Site) -> None:
     :param lab: the lab.
     :raises LabError: when pip fails.
     """
-    lab.once('checkout', lambda: _install(lab), version())
+    lab.once('checkout', lambda: install_into(lab, lab.paths.venv), version())
 
 
 def version() -> str:
@@ -49,22 +51,28 @@ def version() -> str:
     return digest.hexdigest()[:12]
 
 
-def _install(lab: site.Site) -> None:
+def install_into(lab: site.Site, venv: pathlib.Path) -> None:
+    """Install the checkout alone, without what it depends on.
+
+    :param lab: the lab.
+    :param venv: a virtualenv, which has what builds the checkout.
+    :raises LabError: when pip fails.
+    """
     # It outlives a "down --keep", as the virtualenv does.
-    marker = lab.paths.venv / 'nova-quiesce.version'
+    marker = venv / 'nova-quiesce.version'
     if not marker.exists() or marker.read_text() != version():
         marker.unlink(missing_ok=True)
-        _install_copy(lab)
+        _install_copy(lab, venv)
         system.write_file(marker, version())
 
 
-def _install_copy(lab: site.Site) -> None:
-    lab.screen.say('installing this checkout into the virtualenv')
+def _install_copy(lab: site.Site, venv: pathlib.Path) -> None:
+    lab.screen.say(f'installing this checkout into {venv}')
     log = lab.paths.log('setup-checkout')
     with tempfile.TemporaryDirectory(prefix='nova-quiesce-lab-') as directory:
         copy = pathlib.Path(directory) / NAME
         _copy(copy, log)
-        system.run([lab.paths.bin('pip'), 'install', '--no-deps',
+        system.run([str(venv / 'bin' / 'pip'), 'install', '--no-deps',
                     '--no-build-isolation', '--no-cache-dir',
                     '--force-reinstall', '--disable-pip-version-check',
                     str(copy)], log=log,

@@ -27,7 +27,7 @@ from quiescelab import site
 from quiescelab import system
 from quiescelab import users
 
-KEPT = ('venv', 'cache', '.nova-quiesce-lab')
+KEPT = ('venv', 'tempest-venv', 'cache', '.nova-quiesce-lab')
 HELPER = 'privsep-helper'
 SECONDS = 5
 

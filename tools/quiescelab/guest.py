@@ -39,6 +39,10 @@ GuestError = gueststep.GuestError
 
 FILES = pathlib.Path(__file__).parent / 'guestfiles'
 
+#: Ends with the kernel's options, to which one may be added.
+BOOT_OPTIONS = 'syslinux.cfg'
+NO_AGENT = 'quiesce.agent=off'
+
 #: Sources in guestfiles/ and where they go on the root filesystem.
 ROOT_FILES = {
     'start.sh': 'usr/lib/quiesce/start',
@@ -79,6 +83,23 @@ def build(dest: pathlib.Path, workdir: pathlib.Path,
         raise GuestError(f'build the guest: {e}') from e
 
 
+def without_agent(image: pathlib.Path, dest: pathlib.Path) -> None:
+    """Make an image of the same guest, which never starts its agent.
+
+    :param image: the guest's
+    :param dest: the qcow2 to write; it is replaced once it is complete
+    :raises: GuestError
+    """
+    with tempfile.TemporaryDirectory(dir=dest.parent) as name:
+        scratch = pathlib.Path(name)
+        guestdisk.unpack(image, scratch / 'disk')
+        options = (FILES / BOOT_OPTIONS).read_text().rstrip()
+        (scratch / BOOT_OPTIONS).write_text(f'{options} {NO_AGENT}\n')
+        guestdisk.replace_boot_file(scratch / 'disk', scratch / BOOT_OPTIONS)
+        guestdisk.pack(scratch / 'disk', scratch / 'qcow2')
+        shutil.move(scratch / 'qcow2', dest)
+
+
 def _download(workdir: pathlib.Path,
               progress: Callable[[str], None]) -> list[pathlib.Path]:
     downloads = workdir / 'debs'
@@ -106,7 +127,7 @@ def _assemble(debs: list[pathlib.Path], dest: pathlib.Path,
 def _boot_tree(unpacked: pathlib.Path, boot: pathlib.Path,
                initramfs: pathlib.Path) -> None:
     boot.mkdir()
-    shutil.copy(FILES / 'syslinux.cfg', boot)
+    shutil.copy(FILES / BOOT_OPTIONS, boot)
     shutil.copyfile(_one(unpacked, 'boot/vmlinuz-*'), boot / 'vmlinuz')
     _initramfs_tree(unpacked, initramfs)
     names = '\0'.join(str(path.relative_to(initramfs))
@@ -257,11 +278,15 @@ def main() -> int:
     parser.add_argument('dest', type=pathlib.Path, help='the qcow2 to write')
     parser.add_argument('--workdir', type=pathlib.Path,
                         help='keep the downloads here for the next build')
+    parser.add_argument('--without-agent', type=pathlib.Path, metavar='DEST',
+                        help='write the same guest here, without its agent')
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         workdir = arguments.workdir or pathlib.Path(scratch)
         try:
             build(arguments.dest, workdir, print)
+            if arguments.without_agent:
+                without_agent(arguments.dest, arguments.without_agent)
         except GuestError as e:
             print(f'guest: {e}', file=sys.stderr)
             return 1

@@ -58,6 +58,26 @@ def pack(disk: pathlib.Path, dest: pathlib.Path) -> None:
         'qemu-img', 'convert', '-c', '-f', 'raw', '-O', 'qcow2', disk, dest))
 
 
+def unpack(source: pathlib.Path, disk: pathlib.Path) -> None:
+    """Turn a qcow2 into a raw image.
+
+    :raises: GuestError
+    """
+    gueststep.run('unpack the disk', (
+        'qemu-img', 'convert', '-f', 'qcow2', '-O', 'raw', source, disk))
+
+
+def replace_boot_file(disk: pathlib.Path, source: pathlib.Path) -> None:
+    """Replace a file of the boot partition.
+
+    :param disk: a raw image
+    :param source: a file of that name
+    :raises: GuestError
+    """
+    gueststep.run('change the boot partition', (
+        'mcopy', '-o', '-i', f'{disk}@@{BOOT_START}', source, '::/'))
+
+
 def _mbr() -> bytes:
     code = next((path for path in MBR_CODE if path.exists()), None)
     if code is None:

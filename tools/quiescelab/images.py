@@ -22,11 +22,17 @@ from quiescelab import site
 
 FLAVOR = 'quiesce.small'
 RAM_MIB, VCPUS, DISK_GIB = 256, 1, 1
-# The same bits twice: what asks for quiesce, and what does not.
+# The same guest: what requires quiesce, what prefers it, what does not ask
+# for it, and one whose agent never starts.
+PREFERRED, PLAIN = 'quiesce-preferred', 'quiesce-control'
+AGENTLESS = 'quiesce-agentless'
 IMAGES = {
     'quiesce-guest': {'hw_qemu_guest_agent': 'yes',
                       'os_require_quiesce': 'yes'},
-    'quiesce-control': {},
+    # Those who stop a server while its guest boots wait for no shutdown.
+    PREFERRED: {'hw_qemu_guest_agent': 'yes', 'os_shutdown_timeout': '5'},
+    PLAIN: {},
+    AGENTLESS: {},
 }
 SOURCES = pathlib.Path(__file__).parent
 
@@ -34,20 +40,22 @@ SOURCES = pathlib.Path(__file__).parent
 def build(lab: site.Site) -> None:
     """Build the guest image, unless there is one of these very sources."""
     marker = lab.paths.guest_image.with_suffix('.version')
-    built = lab.paths.guest_image.exists() and marker.exists()
-    if built and marker.read_text() == _version():
+    made = (lab.paths.guest_image, lab.paths.agentless_image, marker)
+    if all(path.exists() for path in made
+           ) and marker.read_text() == _version():
         return
     lab.screen.say('building the guest image')
     try:
         guest.build(lab.paths.guest_image, lab.paths.cache / 'guest',
                     lambda text: lab.screen.say(f'guest: {text}'))
+        guest.without_agent(lab.paths.guest_image, lab.paths.agentless_image)
     except guest.GuestError as failure:
         raise errors.LabError(str(failure)) from failure
     marker.write_text(_version())
 
 
 def upload(lab: site.Site) -> None:
-    """Put the image into Glance, once under each name."""
+    """Put the images into Glance, under each name."""
     lab.once('images', lambda: _upload(rest.Client(lab, 'admin'), lab),
              _version())
 
@@ -64,7 +72,9 @@ def _upload(cloud: rest.Client, lab: site.Site) -> None:
         image = cloud.post('glance', '/v2/images', {
             'name': name, 'disk_format': 'qcow2', 'container_format': 'bare',
             'visibility': 'public', **properties})
-        cloud.upload(f'/v2/images/{image["id"]}/file', lab.paths.guest_image)
+        cloud.upload(f'/v2/images/{image["id"]}/file', (
+            lab.paths.agentless_image if name == AGENTLESS
+            else lab.paths.guest_image))
 
 
 def _make_flavor(cloud: rest.Client) -> None:

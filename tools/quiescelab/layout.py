@@ -82,6 +82,16 @@ class Layout:
         return self.root / 'venv'
 
     @property
+    def tempest_venv(self) -> pathlib.Path:
+        """The virtualenv of tempest and of its plugin, without Nova."""
+        return self.root / 'tempest-venv'
+
+    @property
+    def tempest(self) -> pathlib.Path:
+        """Where tempest runs: its configuration, log and results."""
+        return self.root / 'tempest'
+
+    @property
     def cache(self) -> pathlib.Path:
         """What a ``down --keep`` keeps besides the virtualenv."""
         return self.root / 'cache'
@@ -90,6 +100,11 @@ class Layout:
     def guest_image(self) -> pathlib.Path:
         """The bootable guest image, a qcow2."""
         return self.cache / 'guest.qcow2'
+
+    @property
+    def agentless_image(self) -> pathlib.Path:
+        """The same guest, whose agent never starts."""
+        return self.cache / 'guest-without-agent.qcow2'
 
     @property
     def logs(self) -> pathlib.Path:

@@ -17,6 +17,7 @@ import pathlib
 import platform
 import sys
 
+from quiescelab import checkout
 from quiescelab import site
 from quiescelab import system
 
@@ -34,9 +35,7 @@ REQUIREMENTS = (
     'PyMySQL',
     'uWSGI',
     'libvirt-python',
-    # What builds this checkout.
-    'setuptools>=70.1',
-    'pbr',
+    *checkout.BUILD,
     'stestr',
     'testtools',
     'fixtures',
@@ -50,10 +49,11 @@ def install(lab: site.Site) -> None:
     :param lab: the lab.
     :raises LabError: when pip fails.
     """
-    lab.once('python', lambda: _install(lab), _version())
+    lab.once('python', lambda: _install(lab), version())
 
 
-def _version() -> str:
+def version() -> str:
+    """:returns: a word that changes with what is installed."""
     told = (sys.version, *REQUIREMENTS, CONSTRAINTS.read_text())
     return hashlib.sha256(repr(told).encode()).hexdigest()[:12]
 
@@ -62,7 +62,7 @@ def _install(lab: site.Site) -> None:
     log = lab.paths.log('setup-python')
     # It outlives a "down --keep", which forgets all that was marked.
     marker = lab.paths.venv / 'nova-quiesce-lab.version'
-    if marker.exists() and marker.read_text() == _version():
+    if marker.exists() and marker.read_text() == version():
         return
     lab.screen.say('installing OpenStack into a virtualenv')
     if not _of_this_python(lab):
@@ -76,7 +76,7 @@ def _install(lab: site.Site) -> None:
     system.run([lab.paths.bin('python'), '-m', 'compileall', '-q', '-j', '0',
                 '-x', '/tests?/', str(lab.paths.venv / 'lib')], log=log,
                accept=(0, 1))
-    system.write_file(marker, _version())
+    system.write_file(marker, version())
 
 
 def _of_this_python(lab: site.Site) -> bool:

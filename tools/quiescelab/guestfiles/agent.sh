@@ -11,7 +11,8 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-# Runs the guest agent for init, unless it is held down.
+# Runs the guest agent for init, unless it is held down, or the kernel was
+# told quiesce.agent=off.
 #
 # usage: agent run | hold SECONDS | release
 
@@ -41,6 +42,9 @@ link_port() {
 }
 
 run() {
+    while grep -qw quiesce.agent=off /proc/cmdline; do
+        sleep 3600
+    done
     while held; do
         usleep 200000
     done

@@ -14,7 +14,9 @@
 
 This is NOT Neutron. Nova lists and deletes a server only if a network
 endpoint answers ``GET /v2.0/ports``; the lab's guests have no network, so an
-empty list is the truth. Whatever would change something gets 501.
+empty list is the truth. A request for a server that says nothing of networks
+has Nova look at the quota of ports, which nothing limits. Whatever would
+change something gets 501.
 Run as ``neutron_standin.py ADDRESS PORT``; it needs nothing else of the lab.
 """
 
@@ -36,6 +38,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         elif len(parts) == 2 and parts[0] == 'v2.0':
             collection = parts[1].removesuffix('.json')
             self._answer(200, {collection.replace('-', '_'): []})
+        elif len(parts) == 3 and parts[:2] == ['v2.0', 'quotas']:
+            self._answer(200, {'quota': {'port': -1}})
         else:
             self._answer(404, {'NeutronError': 'there is nothing here'})
 
