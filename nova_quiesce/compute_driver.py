@@ -12,6 +12,6 @@
 
 """What Nova loads as ``nova.virt.quiesce``; see :mod:`nova_quiesce.alias`."""
 
-from nova_quiesce import driver
+from nova_quiesce import releases
 
-QuiesceLibvirtDriver = driver.QuiesceLibvirtDriver
+QuiesceLibvirtDriver = releases.load()

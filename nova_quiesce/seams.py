@@ -13,12 +13,61 @@
 """Everything that this package touches of Nova, in one place.
 
 Nova promises nothing to out-of-tree drivers. These are the methods that are
-overridden or called, with the signatures that are relied on; a test compares
-them with the Nova that is installed.
+overridden or called, with the signatures that are relied on. They are the same
+in all releases that :mod:`nova_quiesce.releases` names, which compares them
+with the Nova that is installed as nova-compute starts.
 """
 
 from collections import abc
 import typing
+
+#: What is called of Nova, beside its driver: where it is, and how its
+#: arguments begin; None for what is not called.
+CALLED: dict[str, tuple[str, ...] | None] = {
+    'nova.compute.utils:disk_ops_semaphore': None,
+    'nova.exception:ConvertedException.__init__': (
+        'self', 'code', 'title', 'explanation'),
+    'nova.exception:InstanceQuiesceFailed': None,
+    'nova.image.glance:API.get': ('self', 'context', 'id_or_uri'),
+    'nova.image.glance:API.get_all': ('self', 'context'),
+    'nova.image.glance:API.update': ('self', 'context', 'id_or_uri',
+                                     'image_info'),
+    'nova.privsep.path:chown': ('path', 'uid', 'gid'),
+    'nova.privsep.utils:supports_direct_io': ('dirpath',),
+    'nova.storage.rbd_utils:RBDDriver.create_snap': (
+        'self', 'volume', 'name', 'pool', 'protect'),
+    'nova.storage.rbd_utils:RBDDriver.remove_snap': (
+        'self', 'volume', 'name', 'ignore_errors'),
+    'nova.storage.rbd_utils:RBDVolumeProxy.__init__': (
+        'self', 'driver', 'name', 'pool'),
+    'nova.utils:SM_IMAGE_PROP_PREFIX': None,
+    'nova.utils:get_image_from_system_metadata': ('system_meta',),
+    'nova.virt.libvirt.guest:BlockDevice.abort_job': ('self',),
+    'nova.virt.libvirt.guest:BlockDevice.rebase': ('self', 'base'),
+    'nova.virt.libvirt.guest:Guest.get_block_device': ('self', 'disk'),
+    'nova.virt.libvirt.guest:Guest.get_power_state': ('self', 'host'),
+    'nova.virt.libvirt.guest:Guest.get_xml_desc': (
+        'self', 'dump_inactive', 'dump_sensitive'),
+    'nova.virt.libvirt.guest:Guest.has_persistent_configuration': ('self',),
+    'nova.virt.libvirt.guest:Guest.snapshot': (
+        'self', 'conf', 'no_metadata', 'disk_only', 'reuse_ext', 'quiesce'),
+    'nova.virt.libvirt.host:HV_DRIVER_QEMU': None,
+    'nova.virt.libvirt.host:Host._connect': ('self', 'uri', 'read_only'),
+    'nova.virt.libvirt.host:Host.get_guest': ('self', 'instance'),
+    'nova.virt.libvirt.host:Host.has_min_version': (
+        'self', 'lv_ver', 'hv_ver', 'hv_type'),
+    'nova.virt.libvirt.host:Host.list_guests': ('self', 'only_running'),
+    'nova.virt.libvirt.host:Host.write_instance_config': ('self', 'xml'),
+    'nova.virt.libvirt.imagebackend:Backend.by_libvirt_path': (
+        'self', 'instance', 'path'),
+    'nova.virt.libvirt.imagebackend:Image.snapshot_extract': (
+        'self', 'target', 'out_format'),
+    'nova.virt.libvirt.imagebackend:Rbd': None,
+    # Called by position: a decorator of Nova's renames some.
+    'nova.volume.cinder:API.get': None,
+    'nova.volume.cinder:API.get_snapshot': None,
+    'nova.volume.cinder:cinderclient': ('context',),
+}
 
 
 class RequestContext(typing.Protocol):

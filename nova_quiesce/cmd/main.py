@@ -12,7 +12,8 @@
 
 """``nova-quiesce``: what an operator does by hand.
 
-It needs neither nova-compute nor Nova's database, only the hypervisor.
+It needs neither nova-compute nor Nova's database, only the hypervisor, and to
+check, what is installed of Nova.
 """
 
 import argparse
@@ -27,6 +28,7 @@ from oslo_config import cfg
 from nova_quiesce import agent
 from nova_quiesce import conf
 from nova_quiesce import exception
+from nova_quiesce import releases
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -39,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return int(arguments.run(arguments))
     except (cfg.Error, ValueError, exception.QuiesceError,
-            libvirt.libvirtError) as error:
+            releases.UnsupportedNova, libvirt.libvirtError) as error:
         print('nova-quiesce: %s' % error, file=sys.stderr)
         return 1
 
@@ -50,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar='COMMAND')
     check = commands.add_parser(
         'check', help='show the options in force, and whether nova-compute '
-        'would find the driver')
+        'would find the driver, and work with it')
     check.add_argument('--config-file', action='append', metavar='FILE',
                        help='as given to nova-compute (default: as '
                        'nova-compute would look for it)')
@@ -86,6 +88,10 @@ def _check(arguments: argparse.Namespace) -> int:
                          "Nova's own Python")
     print('compute_driver = quiesce.QuiesceLibvirtDriver is %s'
           % found.origin)
+    releases.check()
+    print('Nova %s fits; %s are supported' % (
+        releases.installed() or 'of an unknown version',
+        releases.supported()))
     return 0
 
 

@@ -15,7 +15,7 @@
 from collections import abc
 import logging
 import os
-import select
+import selectors
 import socket
 import struct
 import threading
@@ -42,8 +42,8 @@ class _PeerChannel(wire.Channel):
         super().__init__(sock)
         self.pid, self.uid, _gid = struct.unpack('3i', sock.getsockopt(
             socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize('3i')))
-        self._poll = select.poll()
-        self._poll.register(sock, select.POLLIN)
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(sock, selectors.EVENT_READ)
         self._process = self._watch_process()
 
     def hang_up(self) -> None:
@@ -55,6 +55,7 @@ class _PeerChannel(wire.Channel):
 
     def close(self) -> None:
         """Close the connection."""
+        self._selector.close()
         super().close()
         if self._process is not None:
             os.close(self._process)
@@ -65,11 +66,11 @@ class _PeerChannel(wire.Channel):
         except OSError:
             # It lives where its processes cannot be seen from here.
             return None
-        self._poll.register(process, select.POLLIN)
+        self._selector.register(process, selectors.EVENT_READ)
         return process
 
     def _receive_some(self) -> bytes:
-        ready = [descriptor for descriptor, _ in self._poll.poll()]
+        ready = [key.fd for key, _ in self._selector.select()]
         if ready == [self._process]:
             return b''
         return super()._receive_some()

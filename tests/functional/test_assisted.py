@@ -16,6 +16,7 @@ import typing
 
 import fixtures
 import libvirt
+from nova import conf
 from nova.tests.functional.api import client
 
 from nova_quiesce import fixture
@@ -32,9 +33,15 @@ FAILED = 'error'
 
 class AssistedTest(base.QuiesceTestBase):
 
+    # The API has Cinder's snapshots cast, and nothing tells of their end.
+    CAST_AS_CALL = True
+
     def setUp(self) -> None:
         super().setUp()
         self.policy.set_rules({POLICY: '@'}, overwrite=False)
+        if 'response_validation' in conf.CONF.api:
+            # As in production: 2025.1's own answer would not pass.
+            self.flags(response_validation='warn', group='api')
         self.volume_id = self.cinder.IMAGE_BACKED_VOL
         self.disk_xml = DISK % self.volume_id
         #: The guest's state at each cut, and libvirt's errors to come.

@@ -14,6 +14,7 @@
 
 import configparser
 import pathlib
+import sys
 import tarfile
 import zipfile
 
@@ -23,6 +24,9 @@ from tests.layouts import installs
 
 PTH = 'nova_quiesce.pth'
 PACKAGES = ('nova_quiesce', 'nova_quiesce_tempest_plugin')
+#: What pbr and setuptools add to the source.
+GENERATED = {'AUTHORS', 'ChangeLog', 'PKG-INFO'}
+EGG_INFO = 'nova_quiesce.egg-info/'
 
 
 def package_files() -> set[str]:
@@ -47,9 +51,11 @@ class WheelTest(testtools.TestCase):
         etc = f'{self.prefix}.data/data/etc/nova-quiesce/'
         shipped = {etc + 'nova-quiesce.conf.sample',
                    etc + 'nova-quiesce-guard.service'}
-        found = {name for name in self.names
-                 if not name.startswith(f'{self.prefix}.dist-info/')}
-        self.assertEqual(package_files() | {PTH} | shipped, found)
+        about = {f'{self.prefix}.dist-info/' + name for name in (
+            'METADATA', 'RECORD', 'WHEEL', 'entry_points.txt', 'pbr.json',
+            'top_level.txt', 'licenses/AUTHORS', 'licenses/LICENSE')}
+        self.assertEqual(package_files() | {PTH} | shipped | about,
+                         self.names)
 
     def test_pth(self) -> None:
         content = self.wheel.read(PTH).decode('ascii')
@@ -80,9 +86,19 @@ class SdistTest(testtools.TestCase):
 
     def test_files(self) -> None:
         with tarfile.open(installs.built()[1]) as opened:
-            found = {str(pathlib.Path(*pathlib.Path(name).parts[1:]))
-                     for name in opened.getnames()}
+            found = {str(pathlib.Path(*pathlib.Path(one.name).parts[1:]))
+                     for one in opened if one.isfile()}
         tracked = installs.run('git', 'ls-files', cwd=installs.checkout())
         # pbr leaves out what only git reads.
         self.assertEqual(
-            set(), set(tracked.split()) - found - {'.gitignore'})
+            set(tracked.split()) - {'.gitignore'} | GENERATED,
+            {name for name in found if not name.startswith(EGG_INFO)})
+
+
+class IndexTest(testtools.TestCase):
+
+    def test_would_be_taken(self) -> None:
+        wheel, sdist = installs.built()
+        told = installs.run(sys.executable, '-m', 'twine', '--no-color',
+                            'check', '--strict', wheel, sdist)
+        self.assertEqual(2, told.count('PASSED'), told)

@@ -65,6 +65,8 @@ class Layout(testtools.TestCase):
         self.assert_start_is_light(self.environment.modules() - modules)
         self.environment.pip('uninstall', '--yes', 'nova-quiesce')
         self.assertEqual(files, self.environment.files())
+        self.assertEqual(
+            [], list(self.environment.root.rglob('*nova[-_]quiesce*')))
         self.assert_fails()
 
     def assert_loads(self) -> None:
@@ -104,6 +106,15 @@ class OneVirtualenvTest(Layout):
         cls.make_environment('one')
         cls.environment.install('nova')
         cls.nova = cls.environment.site_packages
+
+    def assert_loads(self) -> None:
+        """Load the driver, and look for the data files beside Nova's."""
+        super().assert_loads()
+        etc = self.environment.root / 'etc'
+        self.assertTrue((etc / 'nova' / 'api-paste.ini').exists())
+        self.assertEqual(
+            {'nova-quiesce.conf.sample', 'nova-quiesce-guard.service'},
+            {path.name for path in (etc / 'nova-quiesce').iterdir()})
 
     def test_wheel(self) -> None:
         self.assert_installs(installs.built()[0])

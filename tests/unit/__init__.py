@@ -10,9 +10,8 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Unit tests, in nova-compute's concurrency mode."""
+"""Unit tests, in the concurrency mode of the installed Nova's nova-compute."""
 
-# As nova.cmd.compute does, before anything else can choose another mode.
-from nova import monkey_patch
-
-monkey_patch.patch(backend='threading')
+# It chooses its mode as it is imported, before anything else can choose
+# another one.
+import nova.cmd.compute  # noqa: F401

@@ -12,6 +12,7 @@
 
 """The guard as a process of its own, which is killed and which kills."""
 
+import fcntl
 import os
 import pathlib
 import signal
@@ -510,12 +511,7 @@ class DeathTest(ProcessTestCase):
     def _compute_with_stuck_log(self) -> subprocess.Popen[str]:
         reader, writer = os.pipe()
         self.addCleanup(os.close, reader)
-        os.set_blocking(writer, False)
-        try:
-            while True:
-                os.write(writer, b'x' * 65536)
-        except BlockingIOError:
-            os.set_blocking(writer, True)
+        os.write(writer, bytes(fcntl.fcntl(writer, fcntl.F_GETPIPE_SZ)))
         self.stderr = pathlib.Path('/proc/self/fd/%d' % writer)
         self.addCleanup(os.close, writer)
         return self._compute(2)

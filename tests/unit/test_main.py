@@ -13,6 +13,7 @@
 """The operator's command."""
 
 import contextlib
+from importlib import metadata
 import io
 import tempfile
 import unittest
@@ -91,6 +92,15 @@ class CheckTest(unittest.TestCase):
         self.assertEqual(0, code)
         self.assertIn('[quiesce] freeze_timeout = 7\n', out)
         self.assertIn('compute_driver.py', out)
+        self.assertIn('Nova %s fits; ' % metadata.version('nova'), out)
+
+    def test_unsupported_nova(self) -> None:
+        with mock.patch('importlib.metadata.version', autospec=True,
+                        return_value='28.3.1'):
+            code, _, err = self._check('')
+        self.assertEqual(1, code)
+        self.assertIn('28.3.1', err)
+        self.assertIn('It supports Nova 29 (2024.1) to 34 (2026.2)', err)
 
     def test_risky(self) -> None:
         with self.assertLogs('nova_quiesce', 'WARNING') as logs:

@@ -15,12 +15,11 @@
 import inspect
 import unittest
 
-from nova.image import glance
 from nova.virt.libvirt import driver as libvirt_driver
-from nova.virt.libvirt import guest
 from nova.volume import cinder
 
 from nova_quiesce import driver
+from nova_quiesce import releases
 from nova_quiesce import seams
 
 SEAMS = [name for name, member in vars(seams.LibvirtDriver).items()
@@ -35,11 +34,8 @@ def _names(function: object) -> list[str]:
 
 class SeamsTest(unittest.TestCase):
 
-    def test_nova_still_has_each_method_with_these_arguments(self) -> None:
-        for name in SEAMS:
-            ours = _names(getattr(seams.LibvirtDriver, name))
-            theirs = _names(getattr(libvirt_driver.LibvirtDriver, name))
-            self.assertEqual(theirs[:len(ours)], ours, name)
+    def test_nova_still_has_what_is_touched(self) -> None:
+        self.assertEqual([], list(releases.find_misfits()))
 
     def test_all_of_them_are_overridden(self) -> None:
         for name in SEAMS:
@@ -59,7 +55,6 @@ class SeamsTest(unittest.TestCase):
             'guest.get_block_device', 'dev.abort_job()', 'dev.rebase(',
             'self.quiesce(', 'dev.abort_job()\n            nova')]
         self.assertEqual(sorted(steps), steps)
-        self.assertTrue(hasattr(guest.BlockDevice, 'abort_job'))
 
     def test_nova_still_snapshots_volumes_where_the_cut_is_expected(
             self) -> None:
@@ -72,12 +67,7 @@ class SeamsTest(unittest.TestCase):
         self.assertEqual(sorted(steps), steps)
         self.assertEqual(2, source.count('guest.snapshot('))
 
-    def test_apis(self) -> None:
-        self.assertEqual(
-            ['self', 'context', 'id_or_uri', 'image_info'],
-            _names(glance.API.update)[:4])
-        self.assertEqual(['self', 'context', 'id_or_uri'],
-                         _names(glance.API.get)[:3])
+    def test_volume_api(self) -> None:
         # Called by position: a decorator of Nova's renames the context.
         self.assertEqual(
             'snapshot_id', _names(cinder.API.get_snapshot)[2])
