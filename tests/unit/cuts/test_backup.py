@@ -149,7 +149,7 @@ class EndTest(unittest.TestCase):
     def test_job_that_does_not_end(self) -> None:
         self.domain.lingers = 1000
         with mock.patch('time.monotonic', autospec=True,
-                        side_effect=[0, 1, 6]), \
+                        side_effect=[0, 1, 60]), \
                 self.assertLogs(backup.LOG, 'WARNING') as logged:
             self.assertTrue(backup.end_if(self.domain, '/place/quiesce-'))
         self.assertIn('has not ended', logged.output[0])
