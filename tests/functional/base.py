@@ -105,9 +105,11 @@ class QuiesceTestBase(base.ServersTestBase):  # type: ignore[misc]
     def _end_recordings(self) -> None:
         # They would go on in the next test, whose Glance is another one.
         self.driver._recordings.stop()
-        for thread in threading.enumerate():
-            if thread.name.startswith('record-'):
-                thread.join()
+        # One that is about to start is listed and cannot be joined yet.
+        self.wait_until(
+            lambda: not any(thread.name.startswith('record-')
+                            for thread in threading.enumerate()),
+            'a record is still being made')
 
     def _setup_compute_service(self) -> None:
         self.flags(compute_driver='quiesce.QuiesceLibvirtDriver')

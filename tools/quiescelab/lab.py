@@ -18,6 +18,7 @@ Python path, and needs nothing but the standard library.
 
 from collections.abc import Iterator, Mapping
 import contextlib
+import dataclasses
 import fcntl
 import os
 import pathlib
@@ -179,6 +180,27 @@ class Lab:
             yield
         finally:
             self._restart_compute({})
+
+    @contextlib.contextmanager
+    def environment(self, name: str,
+                    variables: Mapping[str, str]) -> Iterator[None]:
+        """Run a service with more in its environment for the block.
+
+        It is started again at both ends.
+
+        :param name: the service.
+        :param variables: its variables; ``OS_GROUP__OPTION`` is an option.
+        :raises LabError: when it does not come up.
+        """
+        usual = self._daemon(name)
+        self.stop(name)
+        try:
+            self._site.supervisor.start(dataclasses.replace(
+                usual, env={**usual.env, **variables}))
+            yield
+        finally:
+            self.stop(name)
+            self.start(name)
 
     def _restart_compute(
             self, options: Mapping[str, Mapping[str, object]]) -> None:
