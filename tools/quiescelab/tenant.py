@@ -146,8 +146,13 @@ class Tenant(volumes.Owner):
 
     def has_image(self, image_id: str) -> bool:
         """:returns: whether an image is there."""
+        return self.find_image(image_id) is not None
+
+    def find_image(self, image_id: str) -> Json | None:
+        """:returns: an image as it is now, if it is there."""
         answer = self.api.get('glance', '/v2/images?limit=1000')
-        return any(image['id'] == image_id for image in answer['images'])
+        return next((image for image in answer['images']
+                     if image['id'] == image_id), None)
 
     def image(self, image_id: str) -> Json:
         """:returns: an image as it is now."""
