@@ -67,15 +67,17 @@ class CoreMixin(_Base):
         live.clear(self._host)
         super().cleanup_host(host)
 
-    def lapse(self, instance: seams.Instance, operation: str) -> None:
+    def lapse(self, instance: seams.Instance, operation: str,
+              what: str = 'the instance') -> None:
         """End the freeze of a guest that another operation would meet.
 
         :param instance: whose guest
         :param operation: what ends it, for the record
+        :param what: what is operated on
         """
         self._safety.held.lapse(
             instance.uuid,
-            'the instance was %s during the snapshot' % operation)
+            '%s was %s during the snapshot' % (what, operation))
 
     def _decide(self, context: seams.RequestContext,
                 instance: seams.Instance) -> quiesce_policy.Decision:

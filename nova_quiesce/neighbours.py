@@ -24,6 +24,7 @@ from nova_quiesce import core
 from nova_quiesce import seams
 
 _SOFT = 'SOFT'
+_VOLUME = 'a volume of the instance'
 
 
 class ThawFirstMixin(core.CoreMixin):
@@ -86,3 +87,28 @@ class ThawFirstMixin(core.CoreMixin):
         self.lapse(instance, 'migrated')
         return super().migrate_disk_and_power_off(
             context, instance, *args, **kwargs)
+
+    def detach_volume(self, context: seams.RequestContext,
+                      connection_info: object, instance: seams.Instance,
+                      *args: object, **kwargs: object) -> None:
+        """Take a volume from an instance."""
+        self.lapse(instance, 'detached', _VOLUME)
+        super().detach_volume(
+            context, connection_info, instance, *args, **kwargs)
+
+    def swap_volume(self, context: seams.RequestContext,
+                    old_connection_info: object, new_connection_info: object,
+                    instance: seams.Instance, *args: object,
+                    **kwargs: object) -> None:
+        """Put one volume in the place of another."""
+        self.lapse(instance, 'migrated', _VOLUME)
+        super().swap_volume(context, old_connection_info, new_connection_info,
+                            instance, *args, **kwargs)
+
+    def extend_volume(self, context: seams.RequestContext,
+                      connection_info: object, instance: seams.Instance,
+                      *args: object, **kwargs: object) -> None:
+        """Let an instance see that a volume has grown."""
+        self.lapse(instance, 'extended', _VOLUME)
+        super().extend_volume(
+            context, connection_info, instance, *args, **kwargs)

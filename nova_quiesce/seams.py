@@ -198,6 +198,22 @@ class LibvirtDriver:
             *args: object, **kwargs: object) -> typing.Any:
         """Move an instance away from this host."""
 
+    def detach_volume(self, context: RequestContext, connection_info: object,
+                      instance: Instance, *args: object,
+                      **kwargs: object) -> None:
+        """Take a volume from an instance."""
+
+    def swap_volume(self, context: RequestContext,
+                    old_connection_info: object, new_connection_info: object,
+                    instance: Instance, *args: object,
+                    **kwargs: object) -> None:
+        """Put one volume in the place of another."""
+
+    def extend_volume(self, context: RequestContext, connection_info: object,
+                      instance: Instance, *args: object,
+                      **kwargs: object) -> None:
+        """Let an instance see that a volume has grown."""
+
     def _volume_snapshot_create(
             self, context: RequestContext, instance: Instance,
             guest: typing.Any, volume_id: str, new_file: str) -> None:

@@ -24,9 +24,12 @@ import typing
 import fixtures
 from nova.compute import manager
 from nova import conf
+from nova import context
+from nova import objects
 from nova.tests.fixtures import libvirt as fakelibvirt
 
 from tests.functional import base
+from tests.functional import cinder
 
 DOMAIN = 'nova.tests.fixtures.libvirt.Domain.%s'
 RESCUE = {'hw_rescue_device': 'disk', 'hw_rescue_bus': 'virtio'}
@@ -227,3 +230,68 @@ class RequiredTest(base.QuiesceTestBase):
         self.assert_withdrawn(
             server, self.ask_for_image(server), 'was paused during')
         self._wait_for_state_change(server, 'PAUSED')
+
+
+class VolumeNeighbourTest(base.QuiesceTestBase):
+    """What is done to a volume while all of them are snapshotted."""
+
+    CAST_AS_CALL = False
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.server = self.boot_from_volume(
+            base.PREFERRED, cinder.DATA_VOLUME)
+        #: Whether the guest was frozen as Nova's driver was called.
+        self.met: list[bool] = []
+
+    def _snapshot_during(self, method: str, operation: str,
+                         act: abc.Callable[[], object]) -> None:
+        """Let an operation begin while volumes are snapshotted.
+
+        :param method: of Nova's driver, which carries it out
+        :param operation: what the record calls it
+        :param act: asks for it
+        """
+        # Nova's fake of a domain has no disks that could be changed.
+        self.useFixture(fixtures.MonkeyPatch(
+            'nova.virt.libvirt.driver.LibvirtDriver.%s' % method,
+            lambda *args, **kwargs: self.met.append(self.guest.frozen)))
+
+        def begin() -> None:
+            self.cinder.on_snapshot = lambda: None
+            self.assertTrue(self.guest.frozen)
+            act()
+            self.assert_released()
+
+        self.cinder.on_snapshot = begin
+        record = self.record_of(self.ask_for_image(self.server))
+        self.assertEqual('crash', record['quiesce_consistency'])
+        self.assertIn('a volume of the instance was %s' % operation,
+                      record['quiesce_reason'])
+        self.wait_until(lambda: bool(self.met), 'it was not carried out')
+        self.assertEqual([False], self.met)
+        self.assertEqual(1, self.guest.calls.count('fsThaw'))
+
+    def _call(self, method: str, *arguments: object) -> None:
+        # As Nova's compute manager calls it, in a thread of its own.
+        instance = objects.Instance.get_by_uuid(
+            context.get_admin_context(), self.server['id'])
+        thread = threading.Thread(target=getattr(self.driver, method), args=(
+            *arguments[:-1], instance, arguments[-1]))
+        thread.start()
+        self.addCleanup(thread.join)
+
+    def test_detach(self) -> None:
+        """A volume is detached from a thawed guest."""
+        self._snapshot_during('detach_volume', 'detached', lambda: self._call(
+            'detach_volume', context.get_admin_context(), {}, '/dev/vdb'))
+
+    def test_swap(self) -> None:
+        """A volume is replaced in a thawed guest."""
+        self._snapshot_during('swap_volume', 'migrated', lambda: self._call(
+            'swap_volume', context.get_admin_context(), {}, {}, '/dev/vdb'))
+
+    def test_extend(self) -> None:
+        """A volume grows in a thawed guest."""
+        self._snapshot_during('extend_volume', 'extended', lambda: self._call(
+            'extend_volume', context.get_admin_context(), {}, 2 << 30))
