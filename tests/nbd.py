@@ -81,8 +81,9 @@ class DiskFixture(fixtures.Fixture):
         """
         done = subprocess.run(
             ['qemu-img', 'compare', '-f', image_format, '-F', 'qcow2', image,
-             self.path], check=False, capture_output=True, text=True)
-        return done.stdout + done.stderr if done.returncode else ''
+             self.path], check=False, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True)
+        return done.stdout if done.returncode else ''
 
     def converted_size(self) -> int:
         """How long a qcow2 is that ``qemu-img`` makes of the disk."""

@@ -38,7 +38,8 @@ class ProgramTest(testtools.TestCase):
     def _stream(self, disk: nbd.DiskFixture, image_format: str) -> str:
         """Make an image with the program, and see that it is whole."""
         command = streamed.command(disk.socket, nbd.NAME, image_format)
-        told = subprocess.run(command, check=True, capture_output=True).stdout
+        told = subprocess.run(
+            command, check=True, stdout=subprocess.PIPE).stdout
         length, image = told[:8], told[8:]
         self.assertEqual(len(image), int.from_bytes(length))
         path = os.path.join(self.useFixture(fixtures.TempDir()).path, 'image')
