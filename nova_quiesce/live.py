@@ -17,7 +17,6 @@ these is inside the freeze window.
 
 from collections import abc
 import contextlib
-
 import dataclasses
 import os
 import typing
@@ -172,6 +171,21 @@ class Upload:
         """
         with _explained(self._source):
             return self._image.read(size)
+
+    def check(self, uploaded: object) -> None:
+        """See that what was uploaded is the whole image.
+
+        Nova repeats a request to Glance that broke off, and what was read for
+        the first is no part of the second.
+
+        :param uploaded: how long Glance says the image is, in bytes
+        :raises CopyFailed: it is not all there
+        """
+        with _explained(self._source):
+            if isinstance(uploaded, int) and uploaded != self._image.length:
+                raise convert.CopyFailed(
+                    'Glance has %d bytes of an image of %d' % (
+                        uploaded, self._image.length))
 
     def close(self) -> None:
         """End the backup job, and whatever belongs to it."""

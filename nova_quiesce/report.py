@@ -36,6 +36,13 @@ LOG = logging.getLogger(__name__)
 _EVENT_NAME = 255
 
 
+class Upload(typing.Protocol):
+    """An image that is made as it is uploaded."""
+
+    def check(self, uploaded: object) -> None:
+        """See that what was uploaded is the whole image."""
+
+
 class InProgress(typing.Protocol):
     """What is to know here of a snapshot in progress."""
 
@@ -44,7 +51,7 @@ class InProgress(typing.Protocol):
         """What is decided, tried and proven for it."""
 
     @property
-    def upload(self) -> object | None:
+    def upload(self) -> Upload | None:
         """Its image, where Nova has no file of it."""
 
     def end_upload(self) -> None:
@@ -79,7 +86,7 @@ class RecordingImageAPI:
         :param image_info: what Nova wants to set on it
         :param data: the image's, in a file that may only stand for it
         :raises QuiesceError: a snapshot is required to be consistent, and
-            is not
+            is not, or its image is not whole
         """
         in_progress = self._find(id_or_uri)
         if in_progress is None:
@@ -91,9 +98,12 @@ class RecordingImageAPI:
             assert isinstance(properties, dict)
             properties.update(in_progress.snapshot.record.properties())
         try:
-            return self._image_api.update(
+            updated = self._image_api.update(
                 context, id_or_uri, image_info,
                 data=in_progress.upload or data, **kwargs)
+            if in_progress.upload is not None:
+                in_progress.upload.check(updated.get('size'))
+            return updated
         finally:
             in_progress.end_upload()
 

@@ -103,7 +103,7 @@ class ImageAPI(typing.Protocol):
 
     def update(self, context: object, id_or_uri: str,
                image_info: dict[str, object], data: object = None,
-               **kwargs: object) -> object:
+               **kwargs: object) -> dict[str, object]:
         """Update an image, and upload its data if there is any."""
 
 

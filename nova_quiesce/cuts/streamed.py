@@ -50,6 +50,7 @@ class StreamedImage:
     :param watch: called at each look, with how much was read, in percent
     :param release: called as soon as nothing is left to read, or the watch
         has raised
+    :ivar length: the whole image's, in bytes; 0 until it is known
     :raises CopyFailed: the program cannot be started
     """
 
@@ -57,7 +58,7 @@ class StreamedImage:
                  release: abc.Callable[[], object]) -> None:
         self._watch = watch
         self._release = release
-        self._length = 0
+        self.length = 0
         self._read = 0
         self._failure: Exception | None = None
         self._is_over = threading.Event()
@@ -79,11 +80,11 @@ class StreamedImage:
         :raises CopyFailed: it cannot be made
         :raises Exception: what the watch raised
         """
-        if not self._length:
+        if not self.length:
             told = self._take(program.LENGTH.size)
             if len(told) == program.LENGTH.size:
-                (self._length,) = program.LENGTH.unpack(told)
-        content = self._take(min(size, self._length - self._read))
+                (self.length,) = program.LENGTH.unpack(told)
+        content = self._take(min(size, self.length - self._read))
         self._read += len(content)
         if content:
             return content
@@ -97,7 +98,7 @@ class StreamedImage:
         self._resources.close()
 
     def _is_complete(self) -> bool:
-        return bool(self._length) and self._read == self._length
+        return bool(self.length) and self._read == self.length
 
     def _take(self, size: int) -> bytes:
         assert self._process.stdout is not None
@@ -127,7 +128,7 @@ class StreamedImage:
     def _attend(self) -> None:
         while not self._is_over.wait(convert.LOOK_INTERVAL):
             try:
-                self._watch(100 * self._read / (self._length or 1))
+                self._watch(100 * self._read / (self.length or 1))
             except Exception as error:
                 self._failure = error
                 self._process.kill()

@@ -18,7 +18,6 @@ import struct
 import subprocess
 import sys
 
-
 from nova_quiesce.stream import nbd
 from nova_quiesce.stream import qcow2
 

@@ -75,7 +75,8 @@ class DirectUploadTest(base.QuiesceTestBase):
                             **kwargs: object) -> object:
             if data is not None:
                 self.uploads.append(self._read(data))
-            return update(context, image_id, info, **kwargs)
+            updated = update(context, image_id, info, **kwargs)
+            return {**updated, 'size': sum(map(len, self.uploads[-1:]))}
 
         self.useFixture(fixtures.MockPatchObject(
             self.glance, 'update', side_effect=read_and_update))
@@ -122,6 +123,21 @@ class DirectUploadTest(base.QuiesceTestBase):
         self.assertNotIn('broken', self.fault_of(server))
         self.assertIn('the image was not made: broken',
                       self.stdlog.logger.output)
+
+    def test_upload_that_was_begun_anew(self) -> None:
+        """Nova repeats a request, with what is left of the image."""
+        server = self.boot(base.QUIESCED)
+        read = self._read
+
+        def read_in_two_requests(data: mock.Mock) -> bytes:
+            data.read(MIB)
+            return read(data)
+
+        self.useFixture(fixtures.MockPatchObject(
+            self, '_read', side_effect=read_in_two_requests))
+        image_id = self.create_image(server)
+        self.assert_failed(server, image_id, 'not copied')
+        self.assertIn('bytes of an image of', self.stdlog.logger.output)
 
     def test_glance_that_fails(self) -> None:
         server = self.boot(base.QUIESCED)

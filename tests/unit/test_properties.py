@@ -96,8 +96,8 @@ class ImageAPI:
         raise AssertionError
 
     def update(self, context: object, id_or_uri: str,
-               image_info: dict[str, object], *args: object,
-               **kwargs: object) -> object:
+               image_info: dict[str, object], data: object = None,
+               **kwargs: object) -> dict[str, object]:
         """Never called."""
         raise AssertionError
 

@@ -43,7 +43,7 @@ class InProgress:
 
     def __init__(self, wanted: policy.Policy) -> None:
         self.snapshot = new_snapshot(wanted)
-        self.upload: object | None = None
+        self.upload: mock.Mock | None = None
         self.has_ended = False
 
     def end_upload(self) -> None:
@@ -70,9 +70,11 @@ class RecordingImageAPITest(unittest.TestCase):
 
     def test_what_stands_for_the_image_is_not_uploaded(self) -> None:
         in_progress = self.found['id'] = InProgress(policy.Policy.PREFER)
-        in_progress.upload = 'the image'
+        upload = in_progress.upload = mock.Mock()
+        self.nova.update.return_value = {'size': 5}
         self.api.update('ctx', 'id', {}, 'an empty file')
-        self.assertEqual('the image', self.nova.update.call_args[1]['data'])
+        self.assertIs(upload, self.nova.update.call_args[1]['data'])
+        upload.check.assert_called_once_with(5)
         self.assertTrue(in_progress.has_ended)
 
     def test_upload_that_fails_has_ended(self) -> None:
