@@ -15,3 +15,7 @@
 # nova.tests chooses Nova's concurrency mode, and has to do so before any of
 # its other modules are imported.
 import nova.tests.functional  # noqa: F401
+
+import tests
+
+tests.limit(1800)

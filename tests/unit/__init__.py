@@ -15,3 +15,7 @@
 # It chooses its mode as it is imported, before anything else can choose
 # another one.
 import nova.cmd.compute  # noqa: F401
+
+import tests
+
+tests.limit(600)
