@@ -30,8 +30,10 @@ from oslo_log import log as logging
 
 LOG = logging.getLogger(__name__)
 
-#: Seconds between two looks: the first ones, and, growing, the later ones.
-SHORTEST = 0.1
+#: Seconds between two looks: until a snapshot is seen, and from then on, when
+#: the guest waits for nothing else. Both grow, up to the last of these.
+EARLY = 0.1
+CLOSE = 0.03
 LONGEST = 2.0
 _GROWTH = 1.05
 
@@ -56,6 +58,7 @@ class SnapshotWatch:
         #: Those that are there before the guest is frozen.
         self.earlier: frozenset[str] = frozenset()
         self._seen: dict[str, float] = {}
+        self._has_begun = False
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._waiting: list[threading.Event] = []
@@ -102,12 +105,11 @@ class SnapshotWatch:
                          in list(self._seen.items()) if seen <= moment)
 
     def _run(self, on_complete: abc.Callable[[], object]) -> None:
-        pause = SHORTEST
+        early, close = _pauses(EARLY), _pauses(CLOSE)
         is_complete = False
         while not (is_complete or self._is_over):
-            self._wake.wait(pause)
+            self._wake.wait(next(close if self._has_begun else early))
             self._wake.clear()
-            pause = min(LONGEST, pause * _GROWTH)
             is_complete = self._look_for(self._take_waiting())
         self.stop()
         self._release(self._take_waiting())
@@ -147,7 +149,14 @@ class SnapshotWatch:
                if snapshot_id not in self.earlier}
         # The answer is at hand, so it was so before now.
         now = time.monotonic()
+        self._has_begun = self._has_begun or bool(new)
         for snapshot_id, state in new.items():
             if state == _AVAILABLE:
                 self._seen.setdefault(snapshot_id, now)
         return bool(new) and _CREATING not in new.values()
+
+
+def _pauses(first: float) -> abc.Iterator[float]:
+    while True:
+        yield first
+        first = min(LONGEST, first * _GROWTH)

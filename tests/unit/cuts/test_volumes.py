@@ -25,15 +25,17 @@ class SnapshotWatchTest(unittest.TestCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.useful = mock.patch.object(volumes, 'SHORTEST', 0.005)
-        self.useful.start()
-        self.addCleanup(self.useful.stop)
+        self._set_pauses(0.005, 0.005)
         self.states: dict[str, dict[str, str]] = {
             'v1': {'old': 'available'}, 'v2': {}}
         self.completed = threading.Event()
         self.watch = volumes.SnapshotWatch(self._ask, ('v1', 'v2'))
         self.addCleanup(self.watch.stop)
         self.looked = threading.Semaphore(0)
+
+    def _set_pauses(self, early: float, close: float) -> None:
+        for name, pause in ('EARLY', early), ('CLOSE', close):
+            self.enterContext(mock.patch.object(volumes, name, pause))
 
     def _ask(self, volume_id: str) -> dict[str, str]:
         if volume_id == 'v2':
@@ -62,6 +64,14 @@ class SnapshotWatchTest(unittest.TestCase):
         self.assertTrue(self.completed.wait(test_window.SOON))
         self.assertEqual({'s1', 's2'},
                          self.watch.seen_until(time.monotonic()))
+
+    def test_closer_looks_once_one_is_being_made(self) -> None:
+        self._set_pauses(test_window.SOON, 0.005)
+        self._start()
+        self.states['v1']['s1'] = 'creating'
+        self.watch.look_again(test_window.SOON)
+        self.states['v1']['s1'] = self.states['v2']['s2'] = 'available'
+        self.assertTrue(self.completed.wait(test_window.SOON / 2))
 
     def test_what_was_there_before_does_not_count(self) -> None:
         self._start()
@@ -94,10 +104,10 @@ class SnapshotWatchTest(unittest.TestCase):
         self.assertTrue(self.completed.wait(test_window.SOON))
 
     def test_last_look(self) -> None:
-        with mock.patch.object(volumes, 'SHORTEST', test_window.SOON):
-            self._start()
-            self.states['v1']['s1'] = 'available'
-            self.watch.look_again(test_window.SOON)
+        self._set_pauses(test_window.SOON, test_window.SOON)
+        self._start()
+        self.states['v1']['s1'] = 'available'
+        self.watch.look_again(test_window.SOON)
         # The other volume has none, and nobody waits for it.
         self.assertEqual({'s1'}, self.watch.seen_until(time.monotonic()))
         self.assertFalse(self.completed.is_set())
