@@ -24,6 +24,7 @@ from quiescelab import down
 from quiescelab import errors
 from quiescelab import lab as running
 from quiescelab import layout
+from quiescelab import python
 from quiescelab import site
 from quiescelab import status
 from quiescelab import tempest
@@ -73,6 +74,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument('--driver', default=site.OUR_DRIVER,
                          help="Nova's compute_driver (%(default)s); "
                          'libvirt.LibvirtDriver for stock Nova')
+    command.add_argument('--nova', metavar='RELEASE',
+                         choices=python.NOVA_RELEASES,
+                         help='an older release of Nova: %(choices)s')
     command.set_defaults(run=_up)
     command = commands.add_parser('down', help='stop and remove everything')
     command.add_argument('--keep', action='store_true', help='keep the '
@@ -93,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(run=_tempest)
     command = commands.add_parser('demo', help='up, and two quiesced '
                                   'snapshots of guests that write')
-    command.set_defaults(run=_demo, driver=site.OUR_DRIVER)
+    command.set_defaults(run=_demo, driver=site.OUR_DRIVER, nova=None)
     return parser
 
 
@@ -102,7 +106,7 @@ def _up(arguments: argparse.Namespace, paths: layout.Layout,
     up.prepare_root(paths)
     with running.locked(paths):
         lab = site.Site.at(paths, screen)
-        if not up.run(lab, arguments.driver):
+        if not up.run(lab, arguments.driver, arguments.nova):
             raise errors.LabError('not up; "up" goes on from here, and '
                                   '"down" takes it back')
     screen.say(f'the lab is up in {paths.root}')

@@ -55,6 +55,11 @@ class Site:
         return self.state.get('driver') or OUR_DRIVER
 
     @property
+    def nova(self) -> str:
+        """The release of Nova; empty for the newest."""
+        return self.state.get('nova') or ''
+
+    @property
     def virt_type(self) -> str:
         """Nova's ``[libvirt] virt_type``."""
         return self.state.get('virt_type') or 'qemu'

@@ -15,6 +15,7 @@
 import hashlib
 import os
 import subprocess
+import sys
 
 from quiescelab import access
 from quiescelab import checkout
@@ -163,5 +164,5 @@ def _servers(lab: site.Site) -> dict[str, dict[str, object]]:
 
 
 def _version() -> str:
-    told = (python.version(), *REQUIREMENTS, CONSTRAINTS.read_text())
+    told = (sys.version, *REQUIREMENTS, CONSTRAINTS.read_text())
     return hashlib.sha256(repr(told).encode()).hexdigest()[:12]

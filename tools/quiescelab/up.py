@@ -63,18 +63,31 @@ def prepare_root(paths: layout.Layout) -> None:
     paths.marker.touch()
 
 
-def run(lab: site.Site, driver: str) -> bool:
+def run(lab: site.Site, driver: str, nova: str | None = None) -> bool:
     """Bring everything up that is not.
 
     :param lab: the lab, whose directory exists.
     :param driver: Nova's ``compute_driver``.
+    :param nova: the release of Nova; else the one that the lab has, else the
+        newest.
     :returns: whether all went well; if not, it was told why.
     :raises LabError: when it could not begin.
     """
     packages.require_apt()
     _check_ports(lab)
+    _choose_nova(lab, nova)
     lab.state.set('driver', driver)
     return tasks.Runner(lab.screen).run(plan(lab))
+
+
+def _choose_nova(lab: site.Site, release: str | None) -> None:
+    if release is None or release == lab.nova:
+        return
+    # Its tables are of one release, and no older one can use them.
+    if lab.software:
+        raise errors.LabError('this lab has another release of Nova; take it '
+                              'down first: tools/lab down --keep')
+    lab.state.set('nova', release)
 
 
 def plan(lab: site.Site) -> list[tasks.Task]:
