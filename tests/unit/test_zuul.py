@@ -24,8 +24,10 @@ import yaml
 from tests.unit import test_tempest_plugin
 
 ROOT = pathlib.Path(__file__).parents[2]
-#: Of openstack-zuul-jobs, tempest and DevStack.
-PARENTS = {'devstack-tempest', 'openstack-tox-functional'}
+#: Of openstack-zuul-jobs.
+FUNCTIONAL = {'openstack-tox-functional', 'openstack-tox-functional-py311'}
+#: Those, and DevStack's with tempest.
+PARENTS = {'devstack-tempest', *FUNCTIONAL}
 #: What the templates run with tox; those of Python versions are tox's own.
 TEMPLATES = {
     'openstack-python3-jobs': ('pep8', 'py3'),
@@ -74,7 +76,7 @@ class ZuulTest(testtools.TestCase):
     def test_tox_environments(self) -> None:
         named = {job.get('vars', {}).get('tox_envlist', 'functional')
                  for job in self.jobs.values()
-                 if job['parent'] == 'openstack-tox-functional'}
+                 if job['parent'] in FUNCTIONAL}
         for template in self.project['templates']:
             named.update(TEMPLATES[template])
         self.assertEqual(set(), named - tox_environments())
