@@ -12,9 +12,13 @@
 
 """In-process tests with Nova's own API, conductor and compute."""
 
-# nova.tests chooses Nova's concurrency mode, and has to do so before any of
-# its other modules are imported.
-import nova.tests.functional  # noqa: F401
+# Nova chooses its concurrency mode here, which has to be before any other of
+# its modules is imported: of what is made of threading.local before,
+# eventlet's threads would share one.
+import nova.tests.functional
+
+# In 2025.2, it does so here.
+import nova.test  # noqa: F401
 
 import tests
 
