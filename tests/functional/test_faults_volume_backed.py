@@ -57,6 +57,7 @@ class VolumeBackedFaultTest(base.QuiesceTestBase):
 
     def _assert_thawed_unasked(self) -> None:
         """Nobody asked for the thaw, and all volumes were cut."""
+        # That is long before the deadline, which is a minute.
         self.assert_released()
         self.assertNotIn('at this deadline', self.stdlog.logger.output)
         self.assertEqual(CALLS, self.guest.calls)
@@ -90,7 +91,7 @@ class VolumeBackedFaultTest(base.QuiesceTestBase):
 
     def test_failing_event_end(self) -> None:
         """nova-api fails to note the end of the volume snapshots."""
-        server = self.boot_from_volume(SHORT)
+        server = self.boot_from_volume(base.QUIESCED)
         self._fail_event('__exit__')
         self.assert_answered(500, server)
         # Nova leaves them behind; no image refers to them.
@@ -99,14 +100,14 @@ class VolumeBackedFaultTest(base.QuiesceTestBase):
 
     def test_failing_cast(self) -> None:
         """The broker does not take the request to thaw."""
-        server = self.boot_from_volume(SHORT)
+        server = self.boot_from_volume(base.QUIESCED)
         self._replace(UNQUIESCE, fail)
         self.assert_answered(500, server)
         self._assert_thawed_unasked()
 
     def test_lost_cast(self) -> None:
         """The broker loses the request to thaw, and an image is made."""
-        server = self.boot_from_volume(SHORT)
+        server = self.boot_from_volume(base.QUIESCED)
         self._replace(UNQUIESCE, lambda *args, **kwargs: None)
         record = self.record_of(self.ask_for_image(server))
         self.assertEqual('filesystem', record['quiesce_consistency'])
