@@ -38,6 +38,7 @@ from nova_quiesce import fixture
 from nova_quiesce import lease_directory
 from tests.functional import cinder
 from tests.functional import hypervisor
+from tests.functional import native
 
 QUIESCED = {'hw_qemu_guest_agent': 'yes', 'os_require_quiesce': 'yes'}
 PREFERRED = {'hw_qemu_guest_agent': 'yes'}
@@ -63,6 +64,8 @@ class QuiesceTestBase(base.ServersTestBase):  # type: ignore[misc]
     has_backup_jobs = False
 
     def setUp(self) -> None:
+        if native.are_lacking():
+            self.useFixture(native.NativeThreadsFixture(self.id()))
         super().setUp()
         # Nova makes an error of it, for its own pinned version.
         warnings.filterwarnings('ignore', category=exc.SADeprecationWarning)
