@@ -43,6 +43,13 @@ that of ``image_ref`` does.
 It stands for a guest whose agent is dead: the server has a channel to an
 agent, and nobody answers. There is no default: the scenarios fail without it.
 """),
+    cfg.StrOpt(
+        'flavor_ref',
+        help="""
+The ID of the flavor of the scenarios' servers, which the guests have to fit.
+By default it is that of ``[compute] flavor_ref``, which may have less memory
+than they need.
+"""),
     cfg.BoolOpt(
         'volume_backed',
         default=True,

@@ -95,7 +95,8 @@ class PluginTest(testtools.TestCase):
     def test_no_default_stands_for_a_cloud(self) -> None:
         unset = {option.name for option in config.OPTS
                  if option.default is None}
-        self.assertEqual({'image_ref', 'image_without_agent_ref'}, unset)
+        self.assertEqual({'image_ref', 'image_without_agent_ref',
+                          'flavor_ref'}, unset)
 
     def test_scenarios(self) -> None:
         cases = {name.rpartition('[')[0].removeprefix(

@@ -138,7 +138,8 @@ class QuiesceScenario(manager.ScenarioTest):
         # The guests need none, and a cloud may have none.
         if not self.get_tenant_network():
             how['networks'] = 'none'
-        server: Json = self.create_server(**how)
+        server: Json = self.create_server(
+            flavor=CONF.quiesce.flavor_ref, **how)
         self.assert_writes_on(server)
         return server
 
