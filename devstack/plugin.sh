@@ -23,7 +23,7 @@ case "$1 ${2:-}" in
         ;;
     "stack install")
         install_nova_quiesce
-        build_nova_quiesce_image
+        build_nova_quiesce_images
         ;;
     "stack post-config")
         configure_nova_quiesce
@@ -31,6 +31,11 @@ case "$1 ${2:-}" in
         ;;
     "stack extra")
         register_nova_quiesce_image
+        register_nova_quiesce_agentless_image
+        ;;
+    "stack test-config")
+        install_nova_quiesce_tempest_plugin
+        configure_nova_quiesce_tempest
         ;;
     "unstack ")
         stop_nova_quiesce_guard

@@ -15,6 +15,7 @@
 import configparser
 import os
 import pathlib
+import re
 import subprocess
 import tempfile
 import unittest
@@ -25,6 +26,7 @@ DOUBLES = pathlib.Path(__file__).with_name('devstack_doubles.sh')
 RECORDED = pathlib.Path(__file__).with_name('devstack_calls.txt')
 PHASE = """
 set -o errexit -o xtrace
+source {root}/devstack/override-defaults
 source {doubles}
 source {root}/devstack/settings
 source {root}/devstack/plugin.sh {phase}
@@ -32,6 +34,7 @@ echo "$PWD, $- and $#"
 """
 GUARD = 'nova-quiesce-guard'
 ALL_IN_ONE = 'key,mysql,g-api,n-api,n-cpu'
+WITH_TEMPEST = f'{ALL_IN_ONE},c-api,tempest'
 OPENSTACK = ('openstack --os-cloud=devstack-admin '
              '--os-region-name=RegionOne')
 PROPERTIES = ('--property hw_qemu_guest_agent=yes '
@@ -97,7 +100,7 @@ class RecordedTest(DevStack):
         for phase, expected in recorded.items():
             with self.subTest(phase):
                 calls = self.phase(
-                    phase, ENABLED_SERVICES=f'{ALL_IN_ONE},{GUARD}')
+                    phase, ENABLED_SERVICES=f'{WITH_TEMPEST},{GUARD}')
                 self.assertEqual(expected, [self._as_there(call)
                                             for call in calls])
 
@@ -111,8 +114,9 @@ class RecordedTest(DevStack):
         return phases
 
     def _as_there(self, call: str) -> str:
-        return call.replace(str(ROOT), '/opt/stack/nova-quiesce').replace(
+        there = call.replace(str(ROOT), '/opt/stack/nova-quiesce').replace(
             str(self.sandbox), '')
+        return re.sub(r'ID-of-\S+', 'UUID', there)
 
 
 class PreInstallTest(DevStack):
@@ -150,11 +154,12 @@ class InstallTest(DevStack):
         self.assertEqual([
             f'setup_develop {ROOT}',
             f'sudo install -d -o stack {self.data}/nova-quiesce',
-            'python3 -m quiescelab.guest '
+            'python3 -m quiescelab.guest --without-agent '
+            f'{self.data}/nova-quiesce/agentless.qcow2 '
             f'{self.data}/nova-quiesce/guest.qcow2',
         ], self.phase('stack install'))
 
-    def test_guest_is_built_once(self) -> None:
+    def test_guests_are_built_once(self) -> None:
         self.phase('stack install')
         self.assertEqual([f'setup_develop {ROOT}'],
                          self.phase('stack install'))
@@ -241,8 +246,9 @@ class ExtraTest(DevStack):
                        NOVA_QUIESCE_BUILD_IMAGE='False'))
 
     def test_compute_host_registers_none(self) -> None:
-        self.assertEqual(
-            [], self.phase('stack extra', ENABLED_SERVICES='n-cpu'))
+        for services in ('n-cpu', 'n-cpu,tempest'):
+            self.assertEqual(
+                [], self.phase('stack extra', ENABLED_SERVICES=services))
 
 
 class TearDownTest(DevStack):
@@ -264,12 +270,10 @@ class TearDownTest(DevStack):
         self.assertEqual('pip_uninstall nova-quiesce', calls[0])
 
 
-class OtherPhasesTest(DevStack):
-
-    def test_nothing_is_done(self) -> None:
-        self.assertEqual([], self.phase('stack test-config'))
+class ShellTest(DevStack):
 
     def test_shell_of_devstack_is_left_as_it_was(self) -> None:
-        for phase in ('stack install', 'stack extra', 'unstack'):
-            done = self.try_phase(phase, {})
+        for phase in ('stack install', 'stack extra', 'stack test-config',
+                      'unstack'):
+            done = self.try_phase(phase, {'ENABLED_SERVICES': WITH_TEMPEST})
             self.assertIn(f'{self.sandbox}, ehxBc and 0', done.stdout)

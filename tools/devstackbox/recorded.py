@@ -22,11 +22,13 @@ import sys
 #: What is noted of all that is traced: DevStack's functions and the commands
 #: that change something, not what only asks or computes.
 CALLS = ('PIP_VIRTUAL_ENV=/', 'async_wait ', 'iniset ', 'install_package ',
-         'oscwrap ', 'pip_uninstall ', 'python3 -m ', 'setup_develop ',
-         'stop_process ', 'sudo ')
+         'oscwrap ', 'pip_install ', 'pip_uninstall ', 'python3 -m ',
+         'setup_develop ', 'stop_process ', 'sudo ')
 PHASE = re.compile(r':run_plugins:\d+ +: +source \S+/nova-quiesce/devstack/'
                    r'plugin\.sh (.+)$')
 CALL = re.compile(r'/nova-quiesce/devstack/lib/nova-quiesce:\w+:\d+ +: +(.+)$')
+#: Each run has others.
+UUID = re.compile(r'\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b')
 
 
 def main() -> None:
@@ -45,7 +47,7 @@ def main() -> None:
 
 def _as_typed(call: str) -> str:
     # The trace quotes, and oscwrap is what "openstack" stands for there.
-    text = call.replace("'", '').rstrip()
+    text = UUID.sub('UUID', call.replace("'", '').rstrip())
     return re.sub('^oscwrap', 'openstack', text)
 
 
