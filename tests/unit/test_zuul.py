@@ -24,6 +24,7 @@ import yaml
 from tests.unit import test_tempest_plugin
 
 ROOT = pathlib.Path(__file__).parents[2]
+DEVSTACK = ROOT / 'devstack'
 #: Of openstack-zuul-jobs.
 FUNCTIONAL = {'openstack-tox-functional', 'openstack-tox-functional-py311'}
 #: Those, and DevStack's with tempest.
@@ -54,6 +55,12 @@ def expanded(name: str) -> list[str]:
     return [''.join(chosen) for chosen in itertools.product(*parts)]
 
 
+def services_asked_for() -> set[str]:
+    """List the services that the plugin's functions ask DevStack for."""
+    return set(re.findall(r'is_service_enabled ([a-z-]+)',
+                          (DEVSTACK / 'lib/nova-quiesce').read_text()))
+
+
 class ZuulTest(testtools.TestCase):
 
     def setUp(self) -> None:
@@ -61,6 +68,7 @@ class ZuulTest(testtools.TestCase):
         content = yaml.safe_load((ROOT / '.zuul.yaml').read_text())
         self.jobs: dict[str, dict[str, typing.Any]] = {
             one['job']['name']: one['job'] for one in content if 'job' in one}
+        self.devstack = self.jobs['nova-quiesce-devstack-tempest']
         self.project, = (one['project'] for one in content
                          if 'project' in one)
 
@@ -85,7 +93,7 @@ class ZuulTest(testtools.TestCase):
         self.assertEqual(['a-1-b', 'a-2-b'], expanded('a-{1,2}-b'))
 
     def test_tempest_runs_each_scenario(self) -> None:
-        variables = self.jobs['nova-quiesce-devstack-tempest']['vars']
+        variables = self.devstack['vars']
         # tempest_test_regex has no effect in tempest's other environments.
         self.assertEqual('all', variables['tox_envlist'])
         regex = re.compile(variables['tempest_test_regex'])
@@ -94,11 +102,50 @@ class ZuulTest(testtools.TestCase):
         for scenario in scenarios:
             self.assertTrue(regex.search(scenario), scenario)
 
-    def test_plugins_are_this_project(self) -> None:
+    def test_devstack_plugin_is_this_project(self) -> None:
         parser = configparser.ConfigParser()
         parser.read(ROOT / 'setup.cfg')
         name = parser['metadata']['name']
-        variables = self.jobs['nova-quiesce-devstack-tempest']['vars']
-        self.assertEqual([name], variables['tempest_plugins'])
-        self.assertEqual([name], list(variables['devstack_plugins']))
+        plugins = self.devstack['vars']['devstack_plugins']
+        self.assertEqual([name], list(plugins))
+        # Zuul puts the project where DevStack looks for the plugin: there, a
+        # directory has the last part of the one's name, and the other's name.
+        project, = self.devstack['required-projects']
+        self.assertEqual(f'https://{project}', plugins[name])
+        self.assertEqual(name, project.rpartition('/')[2])
+
+    def test_devstack_plugin_is_there(self) -> None:
+        for name in ('override-defaults', 'settings', 'plugin.sh'):
+            self.assertTrue((DEVSTACK / name).is_file(), name)
+        sourced, = re.findall(r'^source .*/(lib/\S+)"$', (
+            DEVSTACK / 'plugin.sh').read_text(), re.MULTILINE)
+        self.assertTrue((DEVSTACK / sourced).is_file(), sourced)
+
+    def test_devstack_has_what_the_plugin_asks_for(self) -> None:
+        services = self.devstack['vars']['devstack_services']
+        self.assertTrue(services['tempest'])
+        needed = services_asked_for()
+        self.assertEqual({'n-cpu', 'glance', 'cinder', 'tempest'}, needed)
+        # Of Cinder, all but backups; what the job does not name is on.
+        needed |= {'n-api', 'g-api', 'c-api', 'c-sch', 'c-vol'}
+        self.assertEqual(set(), needed & {
+            name for name, enabled in services.items() if not enabled})
+
+    def test_services_of_its_own_are_the_plugins(self) -> None:
+        services = self.devstack['vars']['devstack_services']
+        enabled = {name for name, on in services.items() if on}
+        self.assertEqual(set(), enabled - {'tempest', 'nova-quiesce-guard'})
+
+    def test_tempest_gets_its_plugin_from_devstacks(self) -> None:
+        # Zuul's way to install it would install Nova with it.
+        self.assertNotIn('tempest_plugins', self.devstack['vars'])
+        parser = configparser.ConfigParser()
+        parser.read(ROOT / 'setup.cfg')
         self.assertIn('tempest.test_plugins', parser['options.entry_points'])
+
+    def test_container_runs_the_same(self) -> None:
+        text = (ROOT / 'tools/devstack-container').read_text()
+        regex = self.devstack['vars']['tempest_test_regex']
+        self.assertIn(f"SCENARIOS='{regex}'", text)
+        self.assertIn('tox -e %s -- ' % self.devstack['vars']['tox_envlist'],
+                      text)
