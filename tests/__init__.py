@@ -21,6 +21,6 @@ def limit(seconds: int) -> None:
     The runner then counts the test that it was at as failed; otherwise it
     would wait for it without limit, and not even name it.
 
-    :param seconds: from now, many times what all its tests take
+    :param seconds: from now; well above what all its tests take
     """
     faulthandler.dump_traceback_later(seconds, exit=True)
