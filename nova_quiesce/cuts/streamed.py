@@ -120,10 +120,12 @@ class StreamedImage:
             pass
 
     def _complaint(self) -> str:
-        self._process.wait()
+        status = self._process.wait()
         text = os.pread(self._errors.fileno(), _TEXT, 0)
-        return 'the image was not made: %s' % guest_agent.printable(
-            text.decode(errors='replace'))
+        return ('the image was not made; there were %d bytes of %d, and the '
+                'program ended with status %d: %s' % (
+                    self._read, self.length, status, guest_agent.printable(
+                        text.decode(errors='replace'))))
 
     def _attend(self) -> None:
         while not self._is_over.wait(convert.LOOK_INTERVAL):

@@ -105,9 +105,12 @@ def run(arguments: abc.Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     try:
         data = data_of(given.url)
-        with nbd.Export(given.socket, given.export) as export:
-            WRITERS[given.format](export, data, sys.stdout.buffer.write)
-        sys.stdout.buffer.flush()
+        # With PYTHONUNBUFFERED, sys.stdout.buffer writes only part of what it
+        # is given where a signal interrupts it, if only SIGCONT, and the rest
+        # would be missing in the image.
+        with (nbd.Export(given.socket, given.export) as export,
+              open(sys.stdout.fileno(), 'wb', closefd=False) as image):
+            WRITERS[given.format](export, data, image.write)
     except (nbd.ExportError, OSError, subprocess.CalledProcessError) as error:
         sys.exit(str(error))
 

@@ -121,8 +121,8 @@ class DirectUploadTest(base.QuiesceTestBase):
         image_id = self.create_image(server)
         self.assert_failed(server, image_id, 'not copied')
         self.assertNotIn('broken', self.fault_of(server))
-        self.assertIn('the image was not made: broken',
-                      self.stdlog.logger.output)
+        self.assertIn('there were 2 bytes of 4, and the program ended with '
+                      'status 0: broken', self.stdlog.logger.output)
 
     def test_upload_that_was_begun_anew(self) -> None:
         """Nova repeats a request, with what is left of the image."""

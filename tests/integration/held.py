@@ -215,8 +215,13 @@ class HeldTestCase(FaultTestCase):
 
     def _remove(self, name: str) -> None:
         for image in self.user.images_named(name):
-            self.user.api.call('DELETE', 'glance',
-                               '/v2/images/%s' % image['id'])
+            try:
+                self.user.api.call('DELETE', 'glance',
+                                   '/v2/images/%s' % image['id'])
+            except errors.LabError:
+                # Nova may withdraw it at the same moment.
+                if self.user.has_image(image['id']):
+                    raise
         self.user.remove_volume_snapshots()
 
 

@@ -15,8 +15,10 @@ import contextlib
 import io
 import os
 import pathlib
+import signal
 import subprocess
 import sys
+import tempfile
 from unittest import mock
 
 import fixtures
@@ -95,17 +97,40 @@ class ProgramTest(testtools.TestCase):
 
     def test_run_in_this_process(self) -> None:
         disk = self._disk(MIB, (1, 0, 512))
-        written = io.BytesIO()
-        with mock.patch.object(sys, 'stdout', mock.Mock(buffer=written)):
-            program.run([disk.socket, nbd.NAME, convert.export_url(
-                disk.socket, nbd.NAME), 'raw'])
-        self.assertEqual(8 + MIB, len(written.getvalue()))
+        with tempfile.TemporaryFile('w') as written:
+            with mock.patch.object(sys, 'stdout', written):
+                program.run([disk.socket, nbd.NAME, convert.export_url(
+                    disk.socket, nbd.NAME), 'raw'])
+            self.assertEqual(8 + MIB, os.fstat(written.fileno()).st_size)
+
+    def test_stopped_and_continued_while_it_writes(self) -> None:
+        # A signal cuts a write to a pipe short that waits for its reader.
+        disk = self._disk(8 * MIB, (1, 0, 8 * MIB))
+        for buffering in ({}, {'PYTHONUNBUFFERED': '1'}):
+            with subprocess.Popen(
+                    streamed.command(disk.socket, nbd.NAME, 'raw'),
+                    stdout=subprocess.PIPE,
+                    env=_environment() | buffering) as process:
+                assert process.stdout is not None
+                told = process.stdout.read(8)
+                while piece := process.stdout.read(MIB // 4):
+                    process.send_signal(signal.SIGSTOP)
+                    process.send_signal(signal.SIGCONT)
+                    told += piece
+            self.assertEqual(0, process.returncode)
+            self.assertEqual(8 + 8 * MIB, len(told))
+            self.assertEqual({1}, set(told[8:]))
 
     def test_unknown_format(self) -> None:
         with contextlib.redirect_stderr(io.StringIO()) as told:
             self.assertRaises(SystemExit, program.run,
                               ['socket', 'vda', 'url', 'vmdk'])
         self.assertIn('vmdk', told.getvalue())
+
+
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items()
+            if name != 'PYTHONUNBUFFERED'}
 
 
 class LayoutTest(testtools.TestCase):
