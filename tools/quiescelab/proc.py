@@ -68,14 +68,19 @@ def wait_for_end(family: Sequence[Process], seconds: float) -> bool:
     return True
 
 
+def ids() -> set[int]:
+    """:returns: the ids of all processes that this one can see."""
+    return {int(name) for name in os.listdir(PROC) if name.isdigit()}
+
+
 def everyone() -> Iterator[Process]:
     """:returns: each process of this machine, and not of containers on it.
 
     In a container there may be another lab, with the same paths and users.
     """
     here = _pid_namespace('self')
-    for name in filter(str.isdigit, os.listdir(PROC)):
-        if _pid_namespace(name) == here and (one := Process.of(int(name))):
+    for pid in ids():
+        if _pid_namespace(str(pid)) == here and (one := Process.of(pid)):
             yield one
 
 
