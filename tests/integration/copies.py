@@ -146,7 +146,7 @@ class CopyTestCase(base.LabTestCase):
         return self.fail('no disk was copied')
 
     def _reads_disk(self, command: list[str]) -> bool:
-        ours = str(self.lab.paths.data('nova'))
+        ours = '%s/' % self.lab.paths.root
         return (command[:2] == ['qemu-img', 'convert'] or
                 command[1:3] == ['-m', 'nova_quiesce.stream']) and any(
                     ours in argument for argument in command)
