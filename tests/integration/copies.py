@@ -117,7 +117,7 @@ class CopyTestCase(base.LabTestCase):
 
         The image, if any is left, is removed at the end of the test.
         """
-        before = proc.ids()
+        before = {one.pid for one in proc.everyone()}
         answer = self.user.act(self.server, 'createImage',
                                {'name': 'test-held'})
         self.addCleanup(self.remove_images, 'test-held')
@@ -137,9 +137,8 @@ class CopyTestCase(base.LabTestCase):
         # machine, to look at all that runs.
         deadline = time.monotonic() + COPY_SECONDS
         while time.monotonic() < deadline:
-            for pid in proc.ids() - before:
-                one = proc.Process.of(pid)
-                if one is not None and self._reads_disk(proc.arguments(one)):
+            for one in proc.everyone(before):
+                if self._reads_disk(proc.arguments(one)):
                     one.signal(signal.SIGSTOP)
                     return one
             time.sleep(0.002)

@@ -12,7 +12,7 @@
 
 """Processes as the kernel tells of them, safe against recycled ids."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 import dataclasses
 import os
 import pathlib
@@ -68,19 +68,18 @@ def wait_for_end(family: Sequence[Process], seconds: float) -> bool:
     return True
 
 
-def ids() -> set[int]:
-    """:returns: the ids of all processes that this one can see."""
-    return {int(name) for name in os.listdir(PROC) if name.isdigit()}
-
-
-def everyone() -> Iterator[Process]:
+def everyone(but: Set[int] = frozenset()) -> Iterator[Process]:
     """:returns: each process of this machine, and not of containers on it.
 
     In a container there may be another lab, with the same paths and users.
+
+    :param but: the ids of processes to leave out.
     """
     here = _pid_namespace('self')
-    for pid in ids():
-        if _pid_namespace(str(pid)) == here and (one := Process.of(pid)):
+    for name in filter(str.isdigit, os.listdir(PROC)):
+        if int(name) in but or _pid_namespace(name) != here:
+            continue
+        if one := Process.of(int(name)):
             yield one
 
 
