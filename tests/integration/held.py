@@ -215,13 +215,7 @@ class HeldTestCase(FaultTestCase):
 
     def _remove(self, name: str) -> None:
         for image in self.user.images_named(name):
-            try:
-                self.user.api.call('DELETE', 'glance',
-                                   '/v2/images/%s' % image['id'])
-            except errors.LabError:
-                # Nova may withdraw it at the same moment.
-                if self.user.has_image(image['id']):
-                    raise
+            self.user.delete_image(image['id'])
         self.user.remove_volume_snapshots()
 
 
