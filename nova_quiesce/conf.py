@@ -319,8 +319,8 @@ Related options:
         max=3600,
         help="""
 Seconds that nova-compute looks for the image of a volume-backed snapshot, in
-order to record its consistency level there and on its volume snapshots, or to
-delete them where the image requires quiesce and it was not proven. Nova's API
+order to record its consistency level there and on its volume snapshots, and
+to deactivate it where quiesce is required and was not proven. Nova's API
 service creates that image after the guest was thawed. The record of an
 image-backed snapshot is part of its upload and does not depend on this.
 

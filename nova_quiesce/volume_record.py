@@ -16,8 +16,7 @@ nova-api makes the image itself, after it cast the thaw, so it has to be
 looked for: by the volume snapshots that it stands for. The record goes onto
 the image and onto each of them. Where quiesce is required and was not proven,
 nova-api has answered already that there is an image; it is labelled, and then
-deleted with its volume snapshots, as Nova does with an image-backed snapshot
-that failed.
+deactivated: nobody boots it by accident, and its owner can have it back.
 """
 
 from collections import abc
@@ -33,6 +32,7 @@ from oslo_utils import timeutils
 
 from nova_quiesce import consistency
 from nova_quiesce import exception
+from nova_quiesce.record import glance
 from nova_quiesce import seams
 
 LOG = logging.getLogger(__name__)
@@ -45,20 +45,6 @@ _CLOCK_SKEW = datetime.timedelta(seconds=5)
 
 #: Adds to the metadata of a volume snapshot.
 Label = abc.Callable[[seams.RequestContext, str, dict[str, str]], None]
-
-
-class ImageAPI(seams.ImageAPI, typing.Protocol):
-    """What is called of Nova's image API here."""
-
-    def delete(self, context: object, image_id: str) -> object:
-        """Delete an image."""
-
-
-class VolumeAPI(seams.VolumeAPI, typing.Protocol):
-    """What is called of Nova's volume API here."""
-
-    def delete_snapshot(self, context: object, snapshot_id: str) -> object:
-        """Delete a volume snapshot."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,11 +85,11 @@ class Recorder:
     :param volume_api: Nova's volume API
     :param label: labels a volume snapshot; None where nothing is labelled,
         and only what is required is seen to
-    :param tell: tells the tenant why there is no image in the end
+    :param tell: tells the tenant why the image is not to be used
     :param request: the request
     """
 
-    def __init__(self, image_api: ImageAPI, volume_api: VolumeAPI,
+    def __init__(self, image_api: seams.ImageAPI, volume_api: seams.VolumeAPI,
                  label: Label | None, tell: abc.Callable[[Exception], None],
                  request: Request) -> None:
         self._image_api = image_api
@@ -183,7 +169,7 @@ class Recorder:
             if (self._request.is_required and
                     record.level is consistency.Level.CRASH):
                 self._try(self._tell, exception.QuiesceError(record.reason))
-                self._withdraw(image['id'], snapshot_ids, deadline)
+                self._put_away(image['id'], deadline)
         return record
 
     def _label_all(self, label: Label, image_id: str,
@@ -195,20 +181,18 @@ class Recorder:
         for snapshot_id in snapshot_ids:
             self._try(label, self._context, snapshot_id, properties)
 
-    def _withdraw(self, image_id: str, snapshot_ids: list[str],
-                  deadline: float) -> None:
-        self._try_until(deadline, self._image_api.delete, image_id)
-        for snapshot_id in snapshot_ids:
-            # Cinder deletes none that is still being made.
-            self._try_until(deadline, self._volume_api.delete_snapshot,
-                            snapshot_id)
+    def _put_away(self, image_id: str, deadline: float) -> None:
+        if not self._try_until(deadline, glance.deactivate, image_id):
+            # Its policy may forbid that.
+            self._try(glance.hide, self._context, image_id)
 
     def _try_until(self, deadline: float, call: abc.Callable[..., object],
-                   thing_id: str) -> None:
+                   thing_id: str) -> bool:
         while not self._try(call, self._context, thing_id):
             if time.monotonic() > deadline:
-                return
+                return False
             time.sleep(_LOOK_INTERVAL)
+        return True
 
     @staticmethod
     def _try(call: abc.Callable[..., object], *args: object) -> bool:
@@ -216,7 +200,7 @@ class Recorder:
             call(*args)
         except Exception as error:
             LOG.warning('What came of a volume-backed snapshot was not '
-                        'labelled, told or deleted: %s', error)
+                        'labelled, told or deactivated: %s', error)
             return False
         return True
 

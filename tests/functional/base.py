@@ -93,6 +93,7 @@ class QuiesceTestBase(base.ServersTestBase):  # type: ignore[misc]
         self._fake_disk_tools()
         self.cinder = self.useFixture(cinder.CinderFixture(self))
         self._date_images()
+        self._fake_activation()
         quiesce_conf.register_opts(conf.CONF)
         # The guard would not find the fake hypervisor.
         self.flags(lease_directory=leases, guard='off', group='quiesce')
@@ -149,6 +150,13 @@ class QuiesceTestBase(base.ServersTestBase):  # type: ignore[misc]
         self.useFixture(fixtures.MonkeyPatch(
             'nova.tests.fixtures.GlanceFixture.detail',
             lambda *args, **kwargs: detail(*args, **kwargs)[::-1]))
+
+    def _fake_activation(self) -> None:
+        # Nova's fixture stands in for Nova's API of images alone.
+        self.useFixture(fixtures.MonkeyPatch(
+            'nova_quiesce.record.glance.deactivate',
+            lambda context, image_id: self.glance.images[image_id].update(
+                status='deactivated')))
 
     def _fake_disk_tools(self) -> None:
         # Of the live snapshot only the files are faked.
@@ -254,12 +262,15 @@ class QuiesceTestBase(base.ServersTestBase):  # type: ignore[misc]
                         'no record appeared on the image')
         return self.properties_of(image_id)
 
-    def assert_withdrawn(self, server: dict[str, typing.Any], image_id: str,
-                         reason: str) -> None:
-        """Nothing is left of a volume-backed snapshot, and it says why."""
-        self.wait_until(lambda: image_id not in self.glance.images and
-                        not self.cinder.volume_snapshots,
-                        'the snapshot is still there')
+    def assert_put_away(self, server: dict[str, typing.Any], image_id: str,
+                        reason: str) -> None:
+        """A volume-backed snapshot is there, and nobody takes it for good."""
+        self.wait_until(lambda: self.glance.images[image_id]['status'] ==
+                        'deactivated', 'the image can still be booted')
+        record = self.properties_of(image_id)
+        self.assertEqual('crash', record['quiesce_consistency'])
+        self.assertIn(reason, record['quiesce_reason'])
+        self.assertTrue(self.cinder.volume_snapshots)
         self.assertIn(reason, self.fault_of(server))
 
     def wait_until(self, condition: abc.Callable[[], bool],

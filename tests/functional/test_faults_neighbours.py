@@ -227,7 +227,7 @@ class RequiredTest(base.QuiesceTestBase):
             self.assert_released()
 
         self.cinder.on_snapshot = pause
-        self.assert_withdrawn(
+        self.assert_put_away(
             server, self.ask_for_image(server), 'was paused during')
         self._wait_for_state_change(server, 'PAUSED')
 

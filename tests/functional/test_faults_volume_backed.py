@@ -172,7 +172,7 @@ class VolumeBackedFaultTest(base.QuiesceTestBase):
         image_id = self.ask_for_image(server)
         self._assert_lapsed()
         self.cinder.is_stuck = False
-        self.assert_withdrawn(server, image_id, LAPSED)
+        self.assert_put_away(server, image_id, LAPSED)
         # The request to thaw comes at last, and finds nothing to do.
         self.wait_until(
             lambda: 'there is nothing to thaw' in self.stdlog.logger.output,

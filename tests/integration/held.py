@@ -26,6 +26,7 @@ from quiescelab import errors
 from quiescelab import guestctl
 from quiescelab import proc
 from quiescelab import tenant
+from quiescelab import volumes
 
 from tests.integration import base
 
@@ -190,10 +191,13 @@ class HeldTestCase(FaultTestCase):
         self.assertEqual(level, record['consistency'], record)
         self.assertIn(reason, record['reason'])
 
-    def assert_withdrawn(self, image_id: str, reason: str) -> None:
-        """An image is deleted again, and the tenant is told why."""
-        tenant.wait(lambda: not self.user.has_image(image_id), base.SOON,
-                    'the image to be withdrawn')
+    def assert_put_away(self, image_id: str, reason: str) -> None:
+        """An image is labelled and cannot be booted, and nothing is gone."""
+        tenant.wait(lambda: self.user.image(image_id)['status'] ==
+                    'deactivated', base.SOON, 'the image to be deactivated')
+        self.assert_recorded(image_id, 'crash', reason)
+        for snapshot_id in volumes.of_image(self.user.image(image_id)):
+            self.user.volume_snapshot(snapshot_id)
         told = [event['event'] for event in
                 self.user.events(self.server, 'createImage')
                 if event['result'] == 'Error']

@@ -69,7 +69,7 @@ class OperationsTest(held.HeldTestCase):
         self.wait_for_status('ACTIVE')
         self.user.ready(self.server)
         self.assertNotIn(self.server['id'], self.leases())
-        self.assert_withdrawn(image_id, 'during the snapshot')
+        self.assert_put_away(image_id, 'during the snapshot')
 
     def test_soft_reboot(self) -> None:
         shutdowns = self._clean_shutdowns()
@@ -137,7 +137,7 @@ class OperationsTest(held.HeldTestCase):
         """The freeze is over, and the tenant is told what ended it."""
         self.assertFalse(self.guest.frozen())
         self.assertNotIn(self.server['id'], self.leases())
-        self.assert_withdrawn(
+        self.assert_put_away(
             image_id, 'the instance was %s during the snapshot' % operation)
 
     def _clean_shutdowns(self) -> int:

@@ -40,6 +40,8 @@ class RecorderTest(unittest.TestCase):
         self.label = mock.Mock()
         self.told: list[Exception] = []
         self.superseded = threading.Event()
+        self.glance = self.enterContext(
+            mock.patch.object(volume_record, 'glance'))
 
     def _recorder(self, is_required: bool = False,
                   is_labelling: bool = True) -> volume_record.Recorder:
@@ -64,8 +66,7 @@ class RecorderTest(unittest.TestCase):
                 proven: volume_record.Proven = PROVEN) -> str | None:
         self.images.get_all.return_value = list(images)
         written = self._recorder().record(proven, 0.05, self.superseded)
-        self.images.delete.assert_not_called()
-        self.volumes.delete_snapshot.assert_not_called()
+        self.assertEqual([], self.glance.mock_calls)
         if written is None:
             self.images.update.assert_not_called()
             self.label.assert_not_called()
@@ -122,34 +123,46 @@ class RecorderTest(unittest.TestCase):
 
     def test_required_and_proven(self) -> None:
         self._assert_labelled(self._require(PROVEN))
-        self.images.delete.assert_not_called()
+        self.assertEqual([], self.glance.mock_calls)
+
+    def _assert_put_away(self) -> None:
+        self.glance.deactivate.assert_called_with(mock.ANY, 'image')
+        self.glance.hide.assert_not_called()
+        self._assert_nothing_deleted()
+
+    def _assert_nothing_deleted(self) -> None:
+        for api in (self.images, self.volumes):
+            api.delete.assert_not_called()
+            api.delete_snapshot.assert_not_called()
 
     def test_required_and_lapsed(self) -> None:
-        refused = RuntimeError('it is still being created')
-        self.volumes.delete_snapshot.side_effect = [refused, None]
-        with mock.patch.object(volume_record, '_LOOK_INTERVAL', 0.01), (
-                self.assertLogs('nova_quiesce.volume_record', 'WARNING')):
-            self._assert_labelled(self._require(LAPSED))
-        self.images.delete.assert_called_once_with(mock.ANY, 'image')
-        self.volumes.delete_snapshot.assert_called_with(mock.ANY, 's1')
-        self.assertEqual(2, self.volumes.delete_snapshot.call_count)
+        self._assert_labelled(self._require(LAPSED))
+        self._assert_put_away()
 
     def test_required_and_lapsed_without_labels(self) -> None:
         self._require(LAPSED, is_labelling=False)
         self.assertEqual(['a lapse'], [str(error) for error in self.told])
         self.images.update.assert_not_called()
-        self.images.delete.assert_called_once_with(mock.ANY, 'image')
-        self.volumes.delete_snapshot.assert_called_once()
+        self._assert_put_away()
+
+    def test_required_and_lapsed_and_deactivation_is_forbidden(self) -> None:
+        self.glance.deactivate.side_effect = RuntimeError('Forbidden')
+        self.images.get_all.return_value = [self._image('s1')]
+        with mock.patch.object(volume_record, '_LOOK_INTERVAL', 0.01), (
+                self.assertLogs('nova_quiesce.volume_record', 'WARNING')):
+            self._recorder(True).record(LAPSED, 0.05, self.superseded)
+        self.glance.hide.assert_called_once_with(mock.ANY, 'image')
+        self._assert_nothing_deleted()
 
     def test_required_and_lapsed_and_glance_fails_at_first(self) -> None:
         broken = RuntimeError('Glance is busy')
         self.images.get_all.side_effect = [broken, [self._image('s1')]]
         self.images.update.side_effect = broken
-        self.images.delete.side_effect = [broken, None]
+        self.glance.deactivate.side_effect = [broken, None]
         with mock.patch.object(volume_record, '_LOOK_INTERVAL', 0.01), (
                 self.assertLogs('nova_quiesce.volume_record', 'WARNING')):
             with self.assertRaisesRegex(RuntimeError, 'busy'):
                 self._recorder(True).record(LAPSED, 5, self.superseded)
-        self.assertEqual(2, self.images.delete.call_count)
-        self.volumes.delete_snapshot.assert_called_once()
+        self.assertEqual(2, self.glance.deactivate.call_count)
+        self._assert_put_away()
         self.assertEqual(['a lapse'], [str(error) for error in self.told])
