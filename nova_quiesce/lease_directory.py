@@ -18,22 +18,17 @@ else is found in it is reported and left alone.
 
 from collections import abc
 import contextlib
-import fcntl
 import json
-import os
-import stat
 import typing
 
+from nova_quiesce.freeze import files
 from nova_quiesce import lease as leases
 
 VERSION = 1
-#: The largest file that can be a lease, in bytes.
-MAX_SIZE = 64 * 1024
 
 _SUFFIX = '.lease'
-# Only whoever holds the directory's lock writes, so one name is enough, and
-# what a killed writer left is replaced by the next.
-_NEW = '.new'
+#: Beside the leases: what their requests owe.
+DUTIES = 'duties'
 
 
 class Problem(typing.NamedTuple):
@@ -57,21 +52,16 @@ class LeaseDirectory:
     """
 
     def __init__(self, path: str) -> None:
-        self.path = os.path.abspath(path)
+        self._files = files.Directory(path)
+        self.path = self._files.path
 
     def prepare(self) -> None:
         """Make the directory, or see that what is there is safe to use.
 
         :raises LeaseError: it is not, or it cannot be made
         """
-        try:
-            try:
-                os.mkdir(self.path, 0o700)
-            except FileExistsError:
-                self._check(os.lstat(self.path))
-                os.chmod(self.path, 0o700)
-        except OSError as error:
-            raise self._failed('made', error) from error
+        with self._explained('made'):
+            self._files.prepare()
 
     def acquire(self, lease: leases.Lease) -> None:
         """Take the lease of an instance.
@@ -80,20 +70,11 @@ class LeaseDirectory:
         :raises LeaseError: it cannot be written
         """
         name = lease.instance_uuid + _SUFFIX
-        with self._open(to_change=True) as directory, _new_file(
-                directory, lease) as file:
+        with self._changing() as opened:
             try:
-                # Unlike a rename, this never replaces another's lease.
-                os.link(_NEW, name, src_dir_fd=directory,
-                        dst_dir_fd=directory, follow_symlinks=False)
+                opened.create(name, _content_of(lease))
             except FileExistsError:
-                raise leases.LeaseHeld(_owners(directory, name)) from None
-            finally:
-                os.unlink(_NEW, dir_fd=directory)
-            # Last, so that a journalling filesystem writes all of it at once.
-            # What a crash of the host tears, it makes stale as well.
-            os.fsync(file)
-            os.fsync(directory)
+                raise leases.LeaseHeld(_owners(opened, name)) from None
 
     def update(self, instance_uuid: str,
                change: abc.Callable[[leases.Lease], leases.Lease]
@@ -106,17 +87,13 @@ class LeaseDirectory:
             be read or written
         """
         name = _name(instance_uuid)
-        with self._open(to_change=True) as directory:
-            old = _read(directory, name)
+        with self._changing() as opened:
+            old = _read(opened, name)
             if old is None:
                 raise leases.LeaseError('there is no lease of instance %s'
                                         % instance_uuid)
             new = change(old)
-            with _new_file(directory, new) as file:
-                os.rename(_NEW, name,
-                          src_dir_fd=directory, dst_dir_fd=directory)
-                os.fsync(file)
-                os.fsync(directory)
+            opened.write(name, _content_of(new))
             return new
 
     def release(self, instance_uuid: str,
@@ -129,17 +106,12 @@ class LeaseDirectory:
         :raises LeaseError: it cannot be removed
         """
         name = _name(instance_uuid)
-        with self._open(to_change=True) as directory:
+        with self._changing() as opened:
             if only is not None:
-                found = _read(directory, name)
+                found = _read(opened, name)
                 if found is None or not only.is_same(found):
                     return False
-            try:
-                os.unlink(name, dir_fd=directory)
-            except FileNotFoundError:
-                return False
-            os.fsync(directory)
-            return True
+            return opened.remove(name)
 
     def read(self, instance_uuid: str) -> leases.Lease | None:
         """Look up the lease of an instance.
@@ -147,8 +119,8 @@ class LeaseDirectory:
         :returns: None where nobody holds it
         :raises LeaseError: what is there cannot be read
         """
-        with self._open() as directory:
-            return _read(directory, _name(instance_uuid))
+        with self._reading() as opened:
+            return _read(opened, _name(instance_uuid))
 
     def read_all(self) -> tuple[list[leases.Lease], list[Problem]]:
         """Find all leases, and all that should not be among them.
@@ -157,12 +129,12 @@ class LeaseDirectory:
         """
         found: list[leases.Lease] = []
         problems: list[Problem] = []
-        with self._open() as directory:
-            for name in sorted(os.listdir(directory)):
-                if name == _NEW:
+        with self._reading() as opened:
+            for name in opened.names():
+                if name == DUTIES:
                     continue
                 try:
-                    lease = _read(directory, name)
+                    lease = _read(opened, name)
                 except (leases.LeaseError, OSError) as error:
                     problems.append(_problem(name, error))
                 else:
@@ -170,84 +142,45 @@ class LeaseDirectory:
         return found, problems
 
     @contextlib.contextmanager
-    def _open(self, to_change: bool = False) -> abc.Iterator[int]:
+    def _reading(self) -> abc.Iterator[files.Opened]:
+        with self._explained('used'), self._files.reading() as opened:
+            yield opened
+
+    @contextlib.contextmanager
+    def _changing(self) -> abc.Iterator[files.Opened]:
+        with self._explained('used'), self._files.changing() as opened:
+            yield opened
+
+    @contextlib.contextmanager
+    def _explained(self, what: str) -> abc.Iterator[None]:
         try:
-            directory = os.open(
-                self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-            try:
-                if to_change:
-                    fcntl.flock(directory, fcntl.LOCK_EX)
-                yield directory
-            finally:
-                os.close(directory)
+            yield
+        except files.Unsafe as error:
+            raise leases.LeaseError(str(error)) from error
         except OSError as error:
-            raise self._failed('used', error) from error
-
-    def _check(self, status: os.stat_result) -> None:
-        wrong = None
-        if not stat.S_ISDIR(status.st_mode):
-            wrong = 'it is a symbolic link or no directory'
-        elif status.st_uid != os.geteuid():
-            wrong = 'it belongs to user id %d' % status.st_uid
-        elif status.st_mode & 0o022:
-            wrong = 'others can write to it (mode %04o)' % stat.S_IMODE(
-                status.st_mode)
-        if wrong:
-            raise leases.LeaseError(
-                'the lease directory %s is not safe to use: %s'
-                % (self.path, wrong))
-
-    def _failed(self, what: str, error: OSError) -> leases.LeaseError:
-        return leases.LeaseError('the lease directory %s cannot be %s: %s'
-                                 % (self.path, what, error))
+            raise leases.LeaseError('the lease directory %s cannot be %s: %s'
+                                    % (self.path, what, error)) from error
 
 
-@contextlib.contextmanager
-def _new_file(directory: int, lease: leases.Lease) -> abc.Iterator[int]:
-    content = json.dumps({'version': VERSION} | lease.to_dict()) + '\n'
-    try:
-        os.unlink(_NEW, dir_fd=directory)
-    except FileNotFoundError:
-        pass
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-    with open(os.open(_NEW, flags, 0o600, dir_fd=directory), 'wb') as file:
-        file.write(content.encode('ascii'))
-        file.flush()
-        yield file.fileno()
+def _content_of(lease: leases.Lease) -> bytes:
+    fields = {'version': VERSION} | lease.to_dict()
+    return (json.dumps(fields) + '\n').encode('ascii')
 
 
-def _read(directory: int, name: str) -> leases.Lease | None:
+def _read(opened: files.Opened, name: str) -> leases.Lease | None:
     instance_uuid = _uuid_in(name)
     if instance_uuid is None:
         raise leases.InvalidLease('not named like a lease')
     try:
-        # Without O_NONBLOCK, a fifo would keep this waiting.
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
-        file = os.open(name, flags, dir_fd=directory)
-    except FileNotFoundError:
+        content = opened.read(name)
+    except files.Unsafe as error:
+        raise leases.InvalidLease(str(error)) from error
+    if content is None:
         return None
-    except OSError as error:
-        raise leases.InvalidLease(
-            'cannot be opened: %s' % error.strerror) from error
-    try:
-        lease = _parse(_content(file))
-    finally:
-        os.close(file)
+    lease = _parse(content)
     if lease.instance_uuid != instance_uuid:
         raise leases.InvalidLease('holds the lease of another instance')
     return lease
-
-
-def _content(file: int) -> bytes:
-    status = os.fstat(file)
-    if not stat.S_ISREG(status.st_mode):
-        raise leases.InvalidLease('not a regular file')
-    if status.st_uid != os.geteuid():
-        raise leases.InvalidLease('belongs to user id %d' % status.st_uid)
-    content = os.read(file, MAX_SIZE + 1)
-    if len(content) > MAX_SIZE:
-        raise leases.InvalidLease('larger than %d bytes' % MAX_SIZE)
-    return content
 
 
 def _parse(content: bytes) -> leases.Lease:
@@ -260,9 +193,9 @@ def _parse(content: bytes) -> leases.Lease:
     return leases.Lease.from_dict(fields)
 
 
-def _owners(directory: int, name: str) -> tuple[str, ...]:
+def _owners(opened: files.Opened, name: str) -> tuple[str, ...]:
     try:
-        holder = _read(directory, name)
+        holder = _read(opened, name)
     except leases.LeaseError:
         return ()
     return holder.owners if holder else ()

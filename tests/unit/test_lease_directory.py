@@ -22,6 +22,7 @@ import threading
 import unittest
 from unittest import mock
 
+from nova_quiesce.freeze import files
 from nova_quiesce import lease as leases
 from nova_quiesce import lease_directory
 
@@ -278,7 +279,7 @@ class ReadAllTest(PreparedTestCase):
         self.assertEqual('torn, or no JSON', self._problem().reason)
 
     def test_oversized(self) -> None:
-        self._file().write_bytes(b' ' * (lease_directory.MAX_SIZE + 1))
+        self._file().write_bytes(b' ' * (files.MAX_SIZE + 1))
         self.assertEqual('larger than 65536 bytes', self._problem().reason)
 
     def test_unknown_version(self) -> None:
