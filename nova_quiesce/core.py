@@ -27,6 +27,9 @@ from nova_quiesce import instances
 from nova_quiesce import live
 from nova_quiesce import policy as quiesce_policy
 from nova_quiesce import properties
+from nova_quiesce.record import duties
+from nova_quiesce.record import glance
+from nova_quiesce.record import volume_backed
 from nova_quiesce import recovery
 from nova_quiesce import safety
 from nova_quiesce import seams
@@ -51,19 +54,29 @@ class CoreMixin(_Base):
         self._properties = properties.Reader(
             self._image_api, self._volume_api, instances.root_volume_id,
             CONF.quiesce)
+        self._duties = duties.Duties(
+            self._safety.duties, volume_backed.Recorder(
+                glance.Images(self._image_api), CONF.host, CONF.quiesce),
+            CONF.host, CONF.quiesce)
 
     def init_host(self, host: str) -> None:
-        """Thaw what an earlier nova-compute left frozen, and end its jobs."""
+        """Thaw what an earlier nova-compute left frozen, and end its jobs.
+
+        What it owed is gone on with.
+        """
         super().init_host(host)
         self._safety.start(self._find_domain)
+        self._duties.start()
         live.clear(self._host)
 
     def cleanup_host(self, host: str) -> None:
         """Thaw what is frozen, and end what jobs there are.
 
-        Nova closes its connection to the hypervisor after that.
+        Nova closes its connection to the hypervisor after that. What is owed
+        by then is left to the next nova-compute.
         """
         self._safety.stop()
+        self._duties.stop()
         live.clear(self._host)
         super().cleanup_host(host)
 

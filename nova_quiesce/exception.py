@@ -112,13 +112,13 @@ class WindowBusy(NotFrozen):
             'freeze window; try again when it is done' % owner)
 
 
-class CinderSilent(NotFrozen):
-    """Cinder does not tell which snapshots an instance's volumes have."""
+class GivenUp(NotFrozen):
+    """nova-api does not wait for the freeze any more."""
 
     def __init__(self) -> None:
         super().__init__(
-            "the snapshots of the instance's volumes could not be listed; try "
-            'again when Cinder answers')
+            'the request gave up before the filesystems were frozen; try '
+            'again')
 
 
 class FreezeTimedOut(MaybeFrozen):

@@ -90,6 +90,7 @@ class ImageBackedMixin(core.CoreMixin):
                  instance: seams.Instance, image_id: str,
                  update_task_state: abc.Callable[..., None]) -> None:
         """Snapshot an image-backed instance, and record how it was cut."""
+        self._duties.lend(context)
         in_progress = self._begin(context, instance, image_id)
         self._snapshots[instance.uuid] = in_progress
         try:

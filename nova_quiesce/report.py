@@ -14,26 +14,22 @@
 
 An image-backed snapshot is uploaded by nova-compute, so its record travels
 with the upload. For a volume-backed one see
-:mod:`nova_quiesce.volume_record`.
+:mod:`nova_quiesce.record.volume_backed`.
 """
 
 from collections import abc
 import contextlib
-import traceback
 import typing
 
-from nova import exception as nova_exception
-from nova import objects
 from oslo_log import log as logging
 
 from nova_quiesce import exception
+from nova_quiesce.record import events
+from nova_quiesce.record import glance
 from nova_quiesce import seams
 from nova_quiesce import snapshot as taken
 
 LOG = logging.getLogger(__name__)
-
-#: How long an event's name may be in Nova's database, in characters.
-_EVENT_NAME = 255
 
 
 class Upload(typing.Protocol):
@@ -75,9 +71,10 @@ class RecordingImageAPI:
                  is_recording: bool = True) -> None:
         self._image_api = image_api
         self._find = find
+        self._images = glance.Images(image_api)
         self._is_recording = is_recording
 
-    def update(self, context: object, id_or_uri: str,
+    def update(self, context: seams.RequestContext, id_or_uri: str,
                image_info: dict[str, object], data: object = None,
                **kwargs: object) -> object:
         """Update an image; upload it, if there is data.
@@ -93,26 +90,43 @@ class RecordingImageAPI:
             return self._image_api.update(
                 context, id_or_uri, image_info, data=data, **kwargs)
         in_progress.snapshot.check()
-        if self._is_recording:
-            properties = image_info.setdefault('properties', {})
-            assert isinstance(properties, dict)
-            properties.update(in_progress.snapshot.record.properties())
+        record = (in_progress.snapshot.record.properties()
+                  if self._is_recording else {})
+        properties = image_info.setdefault('properties', {})
+        assert isinstance(properties, dict)
+        properties.update(record)
         try:
             updated = self._image_api.update(
                 context, id_or_uri, image_info,
                 data=in_progress.upload or data, **kwargs)
             if in_progress.upload is not None:
                 in_progress.upload.check(updated.get('size'))
-            return updated
         finally:
             in_progress.end_upload()
+        self._read_back(context, id_or_uri, record)
+        return updated
+
+    def _read_back(self, context: seams.RequestContext, image_id: str,
+                   record: dict[str, str]) -> None:
+        # The image is there by now, and nothing that is claimed of it is
+        # wrong: whatever fails here does not fail the snapshot.
+        try:
+            if not record:
+                glance.forget_record(
+                    context, self._image_api.get(context, image_id))
+            elif not self._images.record_surely(context, image_id, record):
+                LOG.error('The record of image %s does not stay on it',
+                          image_id)
+        except Exception as error:
+            LOG.error('The record of image %(image)s was not read back: '
+                      '%(error)s', {'image': image_id, 'error': error})
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._image_api, name)
 
 
 @contextlib.contextmanager
-def tell_tenant(context: object, instance_uuid: str,
+def tell_tenant(context: seams.RequestContext, instance_uuid: str,
                 host: str) -> abc.Iterator[None]:
     """Tell a tenant why an image-backed snapshot failed.
 
@@ -126,32 +140,6 @@ def tell_tenant(context: object, instance_uuid: str,
     try:
         yield
     except exception.QuiesceError as error:
-        tell_failure(context, instance_uuid, host, error)
+        events.tell(context.request_id, instance_uuid, host, events.FAILED,
+                    error)
         raise
-
-
-def tell_failure(context: object, instance_uuid: str, host: str,
-                 error: Exception) -> None:
-    """Add an event that says why a snapshot failed to its request.
-
-    The details of an event are for administrators, its name is not: so the
-    name says it.
-
-    :param context: the request's, whose action the event becomes part of
-    :param instance_uuid: whose snapshot it was
-    :param host: this compute host
-    :param error: what the tenant is told
-    """
-    name = ('quiesce_failed: %s' % error)[:_EVENT_NAME]
-    events = objects.InstanceActionEvent
-    try:
-        events.event_start(context, instance_uuid, name, want_result=False,
-                           host=host)
-        events.event_finish_with_failure(
-            context, instance_uuid, name, exc_val=error,
-            # Nova takes an event without one for a success.
-            exc_tb=''.join(traceback.format_exception(error)),
-            want_result=False)
-    except nova_exception.InstanceActionNotFound:
-        LOG.debug('Instance %s has no action to report a failed snapshot '
-                  'under', instance_uuid)

@@ -23,6 +23,7 @@ from oslo_config import cfg
 
 from nova_quiesce import agent as guest_agent
 from nova_quiesce.cuts import cinder
+from nova_quiesce.freeze import duty
 from nova_quiesce.guard import handle
 from nova_quiesce.guard import wire
 from nova_quiesce import hold
@@ -55,6 +56,9 @@ class Safety:
             None if options.guard == policy.GUARD_OFF
             else handle.Guard(settings, options.guard_socket))
         self.held = cinder.HeldWindows()
+        #: What requests owe, whatever becomes of this process.
+        self.duties = duty.DutyDirectory(os.path.join(
+            self._directory.path, lease_directory.DUTIES))
 
     def start(self, lookup: recovery.Lookup) -> None:
         """Thaw what was left frozen, and have the guard at hand.

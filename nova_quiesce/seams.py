@@ -24,14 +24,27 @@ import typing
 #: What is called of Nova, beside its driver: where it is, and how its
 #: arguments begin; None for what is not called.
 CALLED: dict[str, tuple[str, ...] | None] = {
+    'nova.compute.manager:ComputeManager.unquiesce_instance': (
+        'self', 'context', 'instance', 'mapping'),
+    'nova.compute.manager:ComputeVirtAPI.__init__': ('self', 'compute'),
     'nova.compute.utils:disk_ops_semaphore': None,
     'nova.exception:ConvertedException.__init__': (
         'self', 'code', 'title', 'explanation'),
     'nova.exception:InstanceQuiesceFailed': None,
+    'nova.context:get_admin_context': (),
+    'nova.image.glance:GlanceClientWrapper.call': (
+        'self', 'context', 'version', 'method', 'controller', 'args',
+        'kwargs'),
     'nova.image.glance:API.get': ('self', 'context', 'id_or_uri'),
     'nova.image.glance:API.get_all': ('self', 'context'),
     'nova.image.glance:API.update': ('self', 'context', 'id_or_uri',
                                      'image_info'),
+    'nova.objects.instance_action:InstanceAction.get_by_request_id': None,
+    'nova.objects.instance_action:InstanceActionEvent.event_start': None,
+    'nova.objects.instance_action:'
+    'InstanceActionEvent.event_finish_with_failure': None,
+    'nova.objects.instance_action:InstanceActionEventList.get_by_action':
+        None,
     'nova.privsep.path:chown': ('path', 'uid', 'gid'),
     'nova.privsep.utils:supports_direct_io': ('dirpath',),
     'nova.storage.rbd_utils:RBDDriver.create_snap': (
@@ -121,6 +134,7 @@ class VolumeAPI(typing.Protocol):
 class LibvirtDriver:
     """``nova.virt.libvirt.driver.LibvirtDriver``, as the mixin sees it."""
 
+    virtapi: object
     _host: typing.Any
     image_backend: typing.Any
     _image_api: typing.Any

@@ -10,50 +10,189 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Snapshots of volume-backed instances: the seams of Nova's driver.
+"""Snapshots of volume-backed instances.
 
 nova-api drives them: it asks for a freeze, has Cinder snapshot each volume,
-and asks for the thaw.
+and asks for the thaw. The freeze window spans these calls.
 """
 
-import datetime
+from collections import abc
 import functools
 
-from nova import conf as nova_conf
 from oslo_log import log as logging
 
+from nova_quiesce import agent as guest_agent
 from nova_quiesce import answers
+from nova_quiesce import casts
 from nova_quiesce import consistency
 from nova_quiesce import core
 from nova_quiesce.cuts import volumes
 from nova_quiesce import exception
 from nova_quiesce import instances
 from nova_quiesce import policy as quiesce_policy
-from nova_quiesce import recordings
-from nova_quiesce import report
+from nova_quiesce.record import duties as owing
+from nova_quiesce.record import glance
+from nova_quiesce.record import owed
+from nova_quiesce.record import volume_snapshots
+from nova_quiesce import safety as safeguards
 from nova_quiesce import seams
-from nova_quiesce import volume_record
-from nova_quiesce import volume_snapshots
 
 LOG = logging.getLogger(__name__)
-CONF = nova_conf.CONF
 
-#: Seconds that a thaw waits for a last look at the volume snapshots.
+#: Seconds to wait for Cinder's last word before a thaw that is asked for.
 _LAST_LOOK = 5
+
+Decide = abc.Callable[[seams.RequestContext, seams.Instance],
+                      quiesce_policy.Decision]
+NewAgent = abc.Callable[[seams.Instance, quiesce_policy.Decision],
+                        guest_agent.Agent]
+
+
+class VolumeBacked:
+    """The volume-backed snapshots of this host's instances.
+
+    :param decide: what the policy says of a snapshot
+    :param new_agent: finds an instance's guest agent
+    :param safety: what keeps guests from being stranded
+    :param duties: what the requests owe
+    :param volume_api: Nova's volume API
+    """
+
+    def __init__(self, decide: Decide, new_agent: NewAgent,
+                 safety: safeguards.Safety, duties: owing.Duties,
+                 volume_api: seams.VolumeAPI) -> None:
+        self._decide = decide
+        self._new_agent = new_agent
+        self._safety = safety
+        self._duties = duties
+        self._volume_api = volume_api
+        self._watches: dict[str, volumes.SnapshotWatch] = {}
+
+    def quiesce(self, context: seams.RequestContext,
+                instance: seams.Instance) -> None:
+        """Freeze a guest until :meth:`unquiesce` or the deadline.
+
+        :param context: the request's
+        :param instance: whose guest
+        :raises InstanceQuiesceFailed, ConvertedException: quiesce is
+            required and cannot be had, or what is owed cannot be noted
+        """
+        self._duties.lend(context)
+        decision = self._decide(context, instance)
+        required = decision.policy is quiesce_policy.Policy.REQUIRE
+        with answers.as_novas(instance):
+            try:
+                self._duties.begin(context, instance.uuid, required)
+                self._freeze(context, instance, decision)
+            except exception.QuiesceError as error:
+                if required and not instances.nova_requires(instance):
+                    raise answers.refusal(error) from error
+                raise
+
+    def _freeze(self, context: seams.RequestContext, instance: seams.Instance,
+                decision: quiesce_policy.Decision) -> None:
+        try:
+            self._hold(context, instance, decision)
+        except exception.QuiesceError as error:
+            if decision.policy is quiesce_policy.Policy.REQUIRE:
+                self._duties.refuse(context.request_id)
+                raise
+            # nova-api goes on either way. As long as it takes the guest for
+            # frozen, it asks for the thaw and tells which volume snapshots it
+            # made; without that list, they could not be told from others.
+            LOG.info('The volume snapshots of request %(request)s are made '
+                     'without a freeze: %(error)s',
+                     {'request': context.request_id, 'error': error},
+                     instance=instance)
+            self._duties.judge(context.request_id, owed.Verdict.of(
+                consistency.crash(str(error))))
+
+    def _hold(self, context: seams.RequestContext, instance: seams.Instance,
+              decision: quiesce_policy.Decision) -> None:
+        if decision.policy is quiesce_policy.Policy.SKIP:
+            raise exception.NotRequested(decision.reason)
+        if decision.reason is not None:
+            raise exception.NotFrozen(decision.reason)
+        request_id = context.request_id
+        agent = self._new_agent(instance, decision)
+        with self._safety.held.asking(instance.uuid):
+            agent.preflight()
+        watch = self._watches[request_id] = volumes.SnapshotWatch(
+            functools.partial(volume_snapshots.state, self._volume_api,
+                              context))
+        try:
+            self._refuse_unwanted(request_id)
+            self._safety.held.open(
+                instance.uuid, request_id, self._safety.new_window(
+                    agent, instance, decision.limits, request_id,
+                    'volume snapshots'),
+                decision.limits.max_freeze_time,
+                functools.partial(self._judge, request_id, watch))
+            watch.start(functools.partial(
+                self._safety.held.close, instance.uuid, request_id))
+            # It may have given up while nobody held a window yet.
+            self._refuse_unwanted(request_id)
+        except BaseException:
+            self._watches.pop(request_id, None)
+            self._safety.held.close(instance.uuid, request_id)
+            raise
+
+    def _refuse_unwanted(self, request_id: str) -> None:
+        if not self._duties.is_wanted(request_id):
+            raise exception.GivenUp()
+
+    def _judge(self, request_id: str, watch: volumes.SnapshotWatch,
+               evidence: consistency.Evidence) -> None:
+        watch.stop()
+        self._watches.pop(request_id, None)
+        self._duties.judge(request_id, owed.Verdict.of(
+            consistency.judge(evidence), watch.seen_until(
+                evidence.closed_at)))
+
+    def thaw_asked(self, context: seams.RequestContext,
+                   instance: seams.Instance, mapping: object) -> None:
+        """Note which volume snapshots a request has, as its thaw is asked.
+
+        Nova's manager waits until they are complete, and calls
+        :meth:`unquiesce` then.
+
+        :param context: the request's
+        :param instance: whose guest
+        :param mapping: its block devices as nova-api has them for the image;
+            None or none of a volume where there will be no image
+        """
+        snapshot_ids = tuple(glance.snapshots_in(mapping))
+        watch = self._watches.get(context.request_id)
+        if watch is not None and snapshot_ids:
+            watch.expect(snapshot_ids)
+        self._duties.list_came(context, context.request_id, snapshot_ids)
+
+    def unquiesce(self, context: seams.RequestContext,
+                  instance: seams.Instance) -> None:
+        """Thaw a guest that :meth:`quiesce` froze for the same request."""
+        self._duties.lend(context)
+        watch = self._watches.get(context.request_id)
+        if watch is not None:
+            # What is not seen complete before the thaw cannot be claimed.
+            watch.look_again(_LAST_LOOK)
+        if not self._safety.held.close(instance.uuid, context.request_id):
+            LOG.info('Request %s holds no freeze of this instance: there is '
+                     'nothing to thaw', context.request_id, instance=instance)
 
 
 class VolumeBackedMixin(core.CoreMixin):
-    """Volume-backed snapshots inside verified freezes."""
+    """Hands volume-backed snapshots over to :class:`VolumeBacked`."""
 
     def __init__(self, virtapi: object, read_only: bool = False) -> None:
         super().__init__(virtapi, read_only)
-        self._recordings = recordings.Recordings()
-        self._watches: dict[str, volumes.SnapshotWatch] = {}
+        self._volume_backed = VolumeBacked(
+            self._decide, self._agent_of, self._safety, self._duties,
+            self._volume_api)
 
-    def cleanup_host(self, host: str) -> None:
-        """Stop looking for images to record on."""
-        self._recordings.stop()
-        super().cleanup_host(host)
+    def init_host(self, host: str) -> None:
+        """See from now on which volume snapshots a request has."""
+        super().init_host(host)
+        casts.observe_thaws(self.virtapi, self._volume_backed.thaw_asked)
 
     def is_copying(self, instance: seams.Instance) -> bool:
         """Whether an image-backed snapshot of an instance is in progress.
@@ -64,111 +203,14 @@ class VolumeBackedMixin(core.CoreMixin):
 
     def quiesce(self, context: seams.RequestContext,
                 instance: seams.Instance, image_meta: object) -> None:
-        """Freeze a guest until :meth:`unquiesce` or the deadline."""
-        if self.is_copying(instance):
-            # Nova's live snapshot asks for a freeze around more than the
-            # cut; the window is opened by the mirror's own cut.
-            return
-        self._recordings.supersede(instance.uuid)
-        decision = self._decide(context, instance)
-        required = decision.policy is quiesce_policy.Policy.REQUIRE
-        with answers.as_novas(instance):
-            try:
-                self._freeze_and_hold(context, instance, decision)
-            except exception.QuiesceError as error:
-                if required and not instances.nova_requires(instance):
-                    raise answers.refusal(error) from error
-                raise
-
-    def _freeze_and_hold(self, context: seams.RequestContext,
-                         instance: seams.Instance,
-                         decision: quiesce_policy.Decision) -> None:
-        # Looked up now: afterwards, the instance may be gone.
-        volume_ids = frozenset(instances.volume_ids(context, instance))
-        watch = volumes.SnapshotWatch(
-            functools.partial(volume_snapshots.states, context), volume_ids)
-        try:
-            watch.begin()
-        except Exception as error:
-            LOG.error('Cinder did not list the snapshots of volumes: %s',
-                      error, instance=instance)
-            raise exception.CinderSilent() from error
-        request = volume_record.Request(
-            context, volume_ids, watch.earlier,
-            datetime.datetime.now(datetime.UTC),
-            decision.policy is quiesce_policy.Policy.REQUIRE)
-        try:
-            self._hold(instance, decision, request, watch)
-        except exception.QuiesceError as error:
-            if not request.is_required:
-                # nova-api goes on without a freeze.
-                self._record(instance, request, volume_record.Proven(
-                    consistency.crash(str(error))))
-            raise
-
-    def _hold(self, instance: seams.Instance,
-              decision: quiesce_policy.Decision,
-              request: volume_record.Request,
-              watch: volumes.SnapshotWatch) -> None:
-        if decision.policy is quiesce_policy.Policy.SKIP:
-            raise exception.NotRequested(decision.reason)
-        if decision.reason is not None:
-            raise exception.NotFrozen(decision.reason)
-        owner = request.context.request_id
-        agent = self._agent_of(instance, decision)
-        with self._safety.held.asking(instance.uuid, request.is_required):
-            agent.preflight()
-        self._watches[owner] = watch
-        try:
-            self._safety.held.open(
-                instance.uuid, owner, self._safety.new_window(
-                    agent, instance, decision.limits, owner,
-                    'volume snapshots'),
-                decision.limits.max_freeze_time,
-                functools.partial(self._end, instance, request, watch))
-            watch.start(functools.partial(
-                self._safety.held.close, instance.uuid, owner))
-        except BaseException:
-            self._watches.pop(owner, None)
-            self._safety.held.close(instance.uuid, owner)
-            raise
-
-    def _end(self, instance: seams.Instance, request: volume_record.Request,
-             watch: volumes.SnapshotWatch,
-             evidence: consistency.Evidence) -> None:
-        watch.stop()
-        self._watches.pop(request.context.request_id, None)
-        self._record(instance, request, volume_record.Proven(
-            consistency.judge(evidence),
-            watch.seen_until(evidence.closed_at)))
+        """Freeze a guest for the snapshots of its volumes."""
+        # Nova's live snapshot asks for a freeze around more than the cut;
+        # the window is opened by the mirror's own cut.
+        if not self.is_copying(instance):
+            self._volume_backed.quiesce(context, instance)
 
     def unquiesce(self, context: seams.RequestContext,
                   instance: seams.Instance, image_meta: object) -> None:
-        """Thaw a guest that :meth:`quiesce` froze for the same request."""
-        if self.is_copying(instance):
-            return
-        watch = self._watches.get(context.request_id)
-        if watch is not None:
-            # By now, all that there will be are there. What is not seen
-            # complete before the thaw cannot be claimed.
-            watch.look_again(_LAST_LOOK)
-        if not self._safety.held.close(instance.uuid, context.request_id):
-            LOG.info('Request %s holds no freeze of this instance: there is '
-                     'nothing to thaw', context.request_id, instance=instance)
-
-    def _record(self, instance: seams.Instance,
-                request: volume_record.Request,
-                proven: volume_record.Proven) -> None:
-        if not (CONF.quiesce.record or request.is_required):
-            LOG.info('A volume-backed snapshot has consistency level '
-                     '%(level)s: %(reason)s',
-                     {'level': proven.record.level.value,
-                      'reason': proven.record.reason}, instance=instance)
-            return
-        recorder = volume_record.Recorder(
-            self._image_api, self._volume_api,
-            volume_snapshots.label if CONF.quiesce.record else None,
-            functools.partial(report.tell_failure, request.context,
-                              instance.uuid, CONF.host), request)
-        self._recordings.start(
-            instance.uuid, recorder, proven, CONF.quiesce.record_timeout)
+        """Thaw a guest after the snapshots of its volumes."""
+        if not self.is_copying(instance):
+            self._volume_backed.unquiesce(context, instance)

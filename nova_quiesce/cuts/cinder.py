@@ -35,8 +35,6 @@ OnClose = abc.Callable[[consistency.Evidence], None]
 
 _ABANDONED = ('the request gave up before the filesystems were frozen; they '
               'are thawed again')
-_CONTENDED = ('another snapshot of this instance was requested during this '
-              'one, and their volume snapshots cannot be told apart')
 
 
 class _Held:
@@ -46,7 +44,6 @@ class _Held:
         self.window = window
         self.seconds = seconds
         self.on_close = on_close
-        self.contended = False
         self.abandoned: str | None = None
         self.timer: threading.Timer | None = None
         self.is_closing = False
@@ -95,26 +92,22 @@ class HeldWindows:
             raise
 
     @contextlib.contextmanager
-    def asking(self, instance_uuid: str,
-               is_refused: bool) -> abc.Iterator[None]:
+    def asking(self, instance_uuid: str) -> abc.Iterator[None]:
         """For the length of a question to a guest that is to be frozen.
 
         A guest that is being frozen, or is frozen, for another request does
         not answer well, which says nothing of its agent.
 
         :param instance_uuid: whose guest
-        :param is_refused: whether a request that cannot have a freeze ends
-            there; else its snapshots are made all the same, and cannot be
-            told apart from those of the request that has one
         :raises WindowBusy: another request holds a window of this guest
         """
         with self._lock:
-            self._contend(instance_uuid, is_refused)
+            self._refuse_second(instance_uuid)
         try:
             yield
         except exception.NotFrozen:
             with self._lock:
-                self._contend(instance_uuid, is_refused)
+                self._refuse_second(instance_uuid)
             raise
 
     def close(self, instance_uuid: str, owner: str) -> bool:
@@ -189,14 +182,13 @@ class HeldWindows:
 
     def _reserve(self, instance_uuid: str, held: _Held) -> _Held:
         with self._lock:
-            self._contend(instance_uuid, False)
+            self._refuse_second(instance_uuid)
             self._held[instance_uuid] = held
             return held
 
-    def _contend(self, instance_uuid: str, is_refused: bool) -> None:
+    def _refuse_second(self, instance_uuid: str) -> None:
         holder = self._held.get(instance_uuid)
         if holder is not None:
-            holder.contended = holder.contended or not is_refused
             raise exception.WindowBusy(holder.owner)
 
     def _forget(self, instance_uuid: str, held: _Held) -> None:
@@ -226,8 +218,7 @@ class HeldWindows:
         if held.timer is not None:
             held.timer.cancel()
         try:
-            evidence = held.window.close(lapse or (
-                _CONTENDED if held.contended else None))
+            evidence = held.window.close(lapse)
         finally:
             # Until here, nobody else can freeze what is being thawed.
             self._forget(instance_uuid, held)

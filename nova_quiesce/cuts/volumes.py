@@ -11,15 +11,13 @@
 # under the License.
 """When the volume snapshots of a request are cut, as Cinder tells it.
 
-nova-api asks for the thaw as soon as it has asked for the last snapshot, and
-nova-compute's manager then waits for one snapshot after the other, looking
-each half second. Looking at all of them from the start, and more often, the
-guest can be thawed as soon as the last one is cut.
+nova-api asks for the thaw as soon as Cinder has accepted the last snapshot,
+and nova-compute's manager then waits for one snapshot after the other,
+looking each half second. Looking at all of them, and more often, the guest
+can be thawed as soon as the last one is cut.
 
-Which snapshots are those of the request is not known before its image is
-there. So the watch takes, of each volume, what was not there before the
-freeze; the record is made later, and only of those that were seen complete
-while the guest was frozen.
+Only snapshots that nova-api lists are looked at. It had them made after it
+was told that the guest is frozen, so all of them began inside the window.
 """
 
 from collections import abc
@@ -30,48 +28,43 @@ from oslo_log import log as logging
 
 LOG = logging.getLogger(__name__)
 
-#: Seconds between two looks: until a snapshot is seen, and from then on, when
-#: the guest waits for nothing else. Both grow, up to the last of these.
-EARLY = 0.1
+#: Seconds between two looks, at first.
 CLOSE = 0.03
 LONGEST = 2.0
 _GROWTH = 1.05
 
-#: Looks up the snapshots of a volume: states by id.
-States = abc.Callable[[str], dict[str, str]]
+State = abc.Callable[[str], str]
 
 _CREATING = 'creating'
 _AVAILABLE = 'available'
 
 
 class SnapshotWatch:
-    """Watches the snapshots of an instance's volumes.
+    """Watches the volume snapshots of one request.
 
-    :param states: asks Cinder
-    :param volume_ids: the instance's volumes
+    :param state: asks Cinder for the state of one
     """
 
-    def __init__(self, states: States,
-                 volume_ids: abc.Collection[str]) -> None:
-        self._states = states
-        self._volume_ids = volume_ids
-        #: Those that are there before the guest is frozen.
-        self.earlier: frozenset[str] = frozenset()
-        self._seen: dict[str, float] = {}
-        self._has_begun = False
+    def __init__(self, state: State) -> None:
+        self._state = state
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._waiting: list[threading.Event] = []
+        self._pending: list[str] | None = None
+        self._seen: dict[str, float] = {}
         self._is_over = False
 
-    def begin(self) -> None:
-        """Note which snapshots there are, before the guest is frozen."""
-        self.earlier = frozenset(
-            snapshot_id for volume_id in self._volume_ids
-            for snapshot_id in self._states(volume_id))
+    def expect(self, snapshot_ids: abc.Iterable[str]) -> None:
+        """Say which snapshots there are, so that they are looked at.
+
+        :param snapshot_ids: all of the request's
+        """
+        with self._lock:
+            self._pending = list(snapshot_ids)
+        self._wake.set()
 
     def start(self, on_complete: abc.Callable[[], object]) -> None:
-        """Look from now on, in the background.
+        """Look in the background, as soon as it is known at what.
 
         :param on_complete: called as soon as no snapshot is left to wait for
         """
@@ -90,7 +83,7 @@ class SnapshotWatch:
         """
         looked = threading.Event()
         with self._lock:
-            if self._is_over:
+            if self._is_over or self._pending is None:
                 return
             self._waiting.append(looked)
         self._wake.set()
@@ -105,11 +98,12 @@ class SnapshotWatch:
                          in list(self._seen.items()) if seen <= moment)
 
     def _run(self, on_complete: abc.Callable[[], object]) -> None:
-        early, close = _pauses(EARLY), _pauses(CLOSE)
+        pause: float | None = None
         is_complete = False
         while not (is_complete or self._is_over):
-            self._wake.wait(next(close if self._has_begun else early))
+            self._wake.wait(pause)
             self._wake.clear()
+            pause = min(LONGEST, pause * _GROWTH) if pause else CLOSE
             is_complete = self._look_for(self._take_waiting())
         self.stop()
         self._release(self._take_waiting())
@@ -122,11 +116,8 @@ class SnapshotWatch:
         return waiting
 
     def _look_for(self, waiting: list[threading.Event]) -> bool:
-        if self._is_over:
-            self._release(waiting)
-            return False
         try:
-            return self._look()
+            return not self._is_over and self._look()
         except Exception as error:
             LOG.debug('Volume snapshots were not looked up: %s', error)
             return False
@@ -139,24 +130,15 @@ class SnapshotWatch:
             looked.set()
 
     def _look(self) -> bool:
-        is_settled = [self._look_at(volume_id)
-                      for volume_id in self._volume_ids]
-        return all(is_settled)
+        if self._pending is None:
+            return False
+        self._pending = [snapshot_id for snapshot_id in self._pending
+                         if not self._is_settled(snapshot_id)]
+        return not self._pending
 
-    def _look_at(self, volume_id: str) -> bool:
-        new = {snapshot_id: state for snapshot_id, state
-               in self._states(volume_id).items()
-               if snapshot_id not in self.earlier}
-        # The answer is at hand, so it was so before now.
-        now = time.monotonic()
-        self._has_begun = self._has_begun or bool(new)
-        for snapshot_id, state in new.items():
-            if state == _AVAILABLE:
-                self._seen.setdefault(snapshot_id, now)
-        return bool(new) and _CREATING not in new.values()
-
-
-def _pauses(first: float) -> abc.Iterator[float]:
-    while True:
-        yield first
-        first = min(LONGEST, first * _GROWTH)
+    def _is_settled(self, snapshot_id: str) -> bool:
+        state = self._state(snapshot_id)
+        if state == _AVAILABLE:
+            # The answer is at hand, so it was so before now.
+            self._seen[snapshot_id] = time.monotonic()
+        return state != _CREATING

@@ -19,6 +19,7 @@ by this project's own.
 from collections import abc
 import datetime
 import io
+import os
 import threading
 import time
 import typing
@@ -26,6 +27,7 @@ from unittest import mock
 import warnings
 
 import fixtures
+import glanceclient.exc
 import libvirt
 from nova import conf
 from nova.tests import fixtures as nova_fixtures
@@ -35,6 +37,7 @@ from sqlalchemy import exc
 
 from nova_quiesce import conf as quiesce_conf
 from nova_quiesce import fixture
+from nova_quiesce.freeze import duty
 from nova_quiesce import lease_directory
 from tests.functional import cinder
 from tests.functional import hypervisor
@@ -84,6 +87,8 @@ class QuiesceTestBase(base.ServersTestBase):  # type: ignore[misc]
             'nova_quiesce.core.CoreMixin._new_connection',
             lambda driver: driver._host.get_connection()))
         self.frozen_at_cut: list[bool] = []
+        #: Whether Glance's policy lets a project deactivate its images.
+        self.may_deactivate = True
         #: The image that the servers are booted from.
         self.parent_id = ''
         self.on_abort: abc.Callable[[], None] = lambda: None
@@ -108,7 +113,7 @@ class QuiesceTestBase(base.ServersTestBase):  # type: ignore[misc]
 
     def _end_recordings(self) -> None:
         # They would go on in the next test, whose Glance is another one.
-        self.driver._recordings.stop()
+        self.driver._duties.stop()
         # One that is about to start is listed and cannot be joined yet.
         self.wait_until(
             lambda: not any(thread.name.startswith('record-')
@@ -122,6 +127,13 @@ class QuiesceTestBase(base.ServersTestBase):  # type: ignore[misc]
     def driver(self) -> typing.Any:
         """The driver of the one compute service."""
         return self.computes['compute1'].driver
+
+    def duties(self) -> list[duty.Duty]:
+        """What requests owe, as it is on the disk."""
+        found, problems = duty.DutyDirectory(
+            os.path.join(self.leases.path, 'duties')).read_all()
+        self.assertEqual([], problems)
+        return found
 
     def persistent_domains(self) -> int:
         """How many domains are defined."""
@@ -154,9 +166,22 @@ class QuiesceTestBase(base.ServersTestBase):  # type: ignore[misc]
     def _fake_activation(self) -> None:
         # Nova's fixture stands in for Nova's API of images alone.
         self.useFixture(fixtures.MonkeyPatch(
-            'nova_quiesce.record.glance.deactivate',
-            lambda context, image_id: self.glance.images[image_id].update(
-                status='deactivated')))
+            'nova_quiesce.record.glance._call',
+            lambda context, method, image_id, **arguments:
+            self._act_on_image(method, image_id, **arguments)))
+
+    def _act_on_image(self, method: str, image_id: str,
+                      os_hidden: bool = False,
+                      remove_props: abc.Iterable[str] = ()) -> None:
+        image = self.glance.images[image_id]
+        if method == 'deactivate':
+            if not self.may_deactivate:
+                raise glanceclient.exc.HTTPForbidden('planned')
+            image['status'] = 'deactivated'
+        if os_hidden:
+            image['os_hidden'] = True
+        for name in remove_props:
+            del image['properties'][name]
 
     def _fake_disk_tools(self) -> None:
         # Of the live snapshot only the files are faked.
@@ -237,13 +262,13 @@ class QuiesceTestBase(base.ServersTestBase):  # type: ignore[misc]
         return str(answer['image_id'])
 
     def fault_of(self, server: dict[str, typing.Any]) -> str:
-        """What the tenant is told of a failed snapshot."""
-        actions = self.api.get_instance_actions(server['id'])
-        action = next(action for action in actions
-                      if action['action'] == 'createImage')
-        details = self.api.get_instance_action_details(
-            server['id'], action['request_id'])
-        return str([event['event'] for event in details['events']
+        """What the tenant is told of failed snapshots."""
+        actions = [self.api.get_instance_action_details(
+            server['id'], action['request_id']) for action
+            in self.api.get_instance_actions(server['id'])
+            if action['action'] == 'createImage']
+        return str([event['event'] for action in actions
+                    for event in action['events']
                     if event['result'] == 'Error'])
 
     def properties_of(self, image_id: str) -> dict[str, str]:

@@ -16,7 +16,6 @@ from collections import abc
 import datetime
 
 import fixtures
-from nova import exception
 from nova.tests import fixtures as nova_fixtures
 
 #: Of a second disk.
@@ -57,31 +56,9 @@ class CinderFixture(nova_fixtures.CinderFixture):  # type: ignore[misc]
         super().setUp()
         self.labels: dict[str, dict[str, str]] = {}
         self.useFixture(fixtures.MonkeyPatch(
-            'nova_quiesce.volume_snapshots.states',
-            lambda context, volume_id: self._states(volume_id)))
-        self.useFixture(fixtures.MonkeyPatch(
-            'nova_quiesce.volume_snapshots.label',
-            lambda context, snapshot_id, metadata:
-            self.labels.update({snapshot_id: metadata})))
-
-        self.useFixture(fixtures.MonkeyPatch(
-            'nova.volume.cinder.API.delete_snapshot',
-            lambda api, context, snapshot_id: self._delete(snapshot_id)))
-
-    def _delete(self, snapshot_id: str) -> None:
-        if self.volume_snapshots[snapshot_id]['status'] == 'creating':
-            raise exception.NovaException('it is still being created')
-        del self.volume_snapshots[snapshot_id]
-
-    def _states(self, volume_id: str) -> dict[str, str]:
-        # It takes a look until they are available, as in get_snapshot().
-        found = {snapshot_id: str(snapshot['status']) for snapshot_id, snapshot
-                 in list(self.volume_snapshots.items())
-                 if snapshot.get('volume_id') == volume_id}
-        if not self.is_stuck:
-            for snapshot_id in found:
-                self.volume_snapshots[snapshot_id]['status'] = 'available'
-        return found
+            'nova_quiesce.record.volume_snapshots.record',
+            lambda context, snapshot_id, properties:
+            self.labels.update({snapshot_id: properties})))
 
     def fake_get_snapshot(self, context: object,
                           snapshot_id: str) -> dict[str, object]:

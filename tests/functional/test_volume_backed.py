@@ -76,5 +76,5 @@ class VolumeBackedTest(base.QuiesceTestBase):
         image_id = self.create_image(server)
         self.assert_released()
         self.assertEqual(['fsInfo', 'fsFreeze', 'fsThaw'], self.guest.calls)
-        self.assertEqual({}, self.driver._recordings._superseded)
+        self.wait_until(lambda: not self.duties(), 'something is owed')
         self.assertEqual({}, self.properties_of(image_id))

@@ -21,10 +21,12 @@ from nova_quiesce import consistency
 from nova_quiesce import exception
 from nova_quiesce import fixture
 from nova_quiesce import policy
+from nova_quiesce.record import glance
 from nova_quiesce import report
 from nova_quiesce import snapshot
 from tests.unit import test_window
 
+CONTEXT = mock.Mock()
 NOW = datetime.datetime.now(datetime.UTC)
 PROVEN = consistency.judge(consistency.Evidence(NOW, 0.05, 2, 2))
 
@@ -56,24 +58,50 @@ class RecordingImageAPITest(unittest.TestCase):
     def setUp(self) -> None:
         super().setUp()
         self.nova = mock.Mock()
+        self.nova.get.return_value = {'id': 'id', 'properties': {}}
+        self.call = self.enterContext(mock.patch.object(glance, '_call'))
         self.found: dict[str, InProgress] = {}
         self.api = report.RecordingImageAPI(self.nova, self.found.get)
 
     def test_record_travels_with_the_upload(self) -> None:
         self.found['id'] = InProgress(policy.Policy.PREFER)
-        self.api.update('ctx', 'id', {'properties': {'a': 'b'}}, 'data',
+        self.api.update(CONTEXT, 'id', {'properties': {'a': 'b'}}, 'data',
                         purge_props=False)
-        (_, _, info), keywords = self.nova.update.call_args
+        (_, _, info), keywords = self.nova.update.call_args_list[0]
         self.assertEqual('b', info['properties']['a'])
         self.assertEqual('crash', info['properties']['quiesce_consistency'])
         self.assertEqual({'data': 'data', 'purge_props': False}, keywords)
+
+    def test_record_is_read_back(self) -> None:
+        self.found['id'] = InProgress(policy.Policy.PREFER)
+        record = self.found['id'].snapshot.record.properties()
+        self.nova.get.side_effect = [
+            {'properties': {}}, {'properties': record}]
+        self.api.update(CONTEXT, 'id', {}, 'data')
+        # Glance lost the first one.
+        self.assertEqual(2, self.nova.update.call_count)
+        self.nova.update.assert_called_with(
+            CONTEXT, 'id', {'properties': record}, purge_props=False)
+
+    def test_record_that_does_not_stay_is_told(self) -> None:
+        self.found['id'] = InProgress(policy.Policy.PREFER)
+        with self.assertLogs('nova_quiesce.report', 'ERROR') as logged:
+            self.api.update(CONTEXT, 'id', {}, 'data')
+        self.assertIn('does not stay', logged.output[0])
+
+    def test_failure_to_read_back_does_not_fail_the_snapshot(self) -> None:
+        self.found['id'] = InProgress(policy.Policy.PREFER)
+        self.nova.get.side_effect = RuntimeError('Glance is busy')
+        with self.assertLogs('nova_quiesce.report', 'ERROR') as logged:
+            self.api.update(CONTEXT, 'id', {}, 'data')
+        self.assertIn('Glance is busy', logged.output[0])
 
     def test_what_stands_for_the_image_is_not_uploaded(self) -> None:
         in_progress = self.found['id'] = InProgress(policy.Policy.PREFER)
         upload = in_progress.upload = mock.Mock()
         self.nova.update.return_value = {'size': 5}
-        self.api.update('ctx', 'id', {}, 'an empty file')
-        self.assertIs(upload, self.nova.update.call_args[1]['data'])
+        self.api.update(CONTEXT, 'id', {}, 'an empty file')
+        self.assertIs(upload, self.nova.update.call_args_list[0][1]['data'])
         upload.check.assert_called_once_with(5)
         self.assertTrue(in_progress.has_ended)
 
@@ -81,30 +109,34 @@ class RecordingImageAPITest(unittest.TestCase):
         in_progress = self.found['id'] = InProgress(policy.Policy.PREFER)
         self.nova.update.side_effect = ValueError
         with self.assertRaises(ValueError):
-            self.api.update('ctx', 'id', {})
+            self.api.update(CONTEXT, 'id', {})
         self.assertTrue(in_progress.has_ended)
 
     def test_unproven_is_not_uploaded_where_required(self) -> None:
         self.found['id'] = InProgress(policy.Policy.REQUIRE)
         with self.assertRaises(exception.QuiesceError):
-            self.api.update('ctx', 'id', {})
+            self.api.update(CONTEXT, 'id', {})
         self.nova.update.assert_not_called()
 
     def test_recording_switched_off(self) -> None:
         api = report.RecordingImageAPI(
             self.nova, self.found.get, is_recording=False)
         self.found['id'] = InProgress(policy.Policy.PREFER)
-        api.update('ctx', 'id', {'name': 'x'})
+        self.nova.get.return_value = {
+            'id': 'id', 'properties': {'quiesce_reason': "its parent's"}}
+        api.update(CONTEXT, 'id', {'name': 'x'})
         self.nova.update.assert_called_once_with(
-            'ctx', 'id', {'name': 'x'}, data=None)
+            CONTEXT, 'id', {'name': 'x', 'properties': {}}, data=None)
+        self.call.assert_called_once_with(
+            CONTEXT, 'update', 'id', remove_props=['quiesce_reason'])
         self.found['id'] = InProgress(policy.Policy.REQUIRE)
         with self.assertRaises(exception.QuiesceError):
-            api.update('ctx', 'id', {})
+            api.update(CONTEXT, 'id', {})
 
     def test_other_images_are_left_alone(self) -> None:
-        self.api.update('ctx', 'other', {'name': 'x'})
+        self.api.update(CONTEXT, 'other', {'name': 'x'})
         self.nova.update.assert_called_once_with(
-            'ctx', 'other', {'name': 'x'}, data=None)
+            CONTEXT, 'other', {'name': 'x'}, data=None)
 
     def test_all_else_is_novas(self) -> None:
         self.assertIs(self.nova.get, self.api.get)

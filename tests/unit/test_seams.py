@@ -15,6 +15,8 @@
 import inspect
 import unittest
 
+from nova.compute import manager
+from nova.virt import driver as virt_driver
 from nova.virt.libvirt import driver as libvirt_driver
 from nova.volume import cinder
 
@@ -44,9 +46,15 @@ class SeamsTest(unittest.TestCase):
                 for one in driver.QuiesceMixin.__mro__), name)
 
     def test_nova_sets_the_attributes_that_are_read(self) -> None:
-        source = inspect.getsource(libvirt_driver.LibvirtDriver.__init__)
+        source = ''.join(
+            inspect.getsource(one.__init__) for one in (
+                virt_driver.ComputeDriver, libvirt_driver.LibvirtDriver))
         for name in seams.LibvirtDriver.__annotations__:
             self.assertIn('self.%s =' % name, source)
+
+    def test_novas_manager_is_where_thaws_are_observed(self) -> None:
+        source = inspect.getsource(manager.ComputeVirtAPI.__init__)
+        self.assertIn('self._compute = compute', source)
 
     def test_nova_still_cuts_where_the_mirror_expects_it(self) -> None:
         source = inspect.getsource(

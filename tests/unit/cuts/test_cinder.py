@@ -81,49 +81,38 @@ class HeldWindowsTest(unittest.TestCase):
         self.assertFalse(self.held.close('uuid', 'req-2'))
         self.assertTrue(self.domain.frozen)
 
-    def test_second_request_is_refused_and_both_are_in_doubt(self) -> None:
+    def test_second_request_is_refused(self) -> None:
         self._open()
         with self.assertRaisesRegex(exception.WindowBusy, 'req-1'):
             self._open('req-2')
-        self._assert_in_doubt()
+        self._assert_held_on()
 
     def test_request_that_asks_a_frozen_guest_is_told_of_the_other(
             self) -> None:
         self._open()
         with self.assertRaisesRegex(exception.WindowBusy, 'req-1'):
-            with self.held.asking('uuid', False):
+            with self.held.asking('uuid'):
                 self.fail('the guest was asked')
-        self._assert_in_doubt()
+        self._assert_held_on()
 
-    def test_request_that_ends_there_puts_nothing_in_doubt(self) -> None:
-        self._open()
+    def test_guest_that_is_frozen_while_it_is_asked(self) -> None:
         with self.assertRaisesRegex(exception.WindowBusy, 'req-1'):
-            with self.held.asking('uuid', True):
-                self.fail('the guest was asked')
+            with self.held.asking('uuid'):
+                self._open()
+                raise exception.AlreadyFrozen
+        self._assert_held_on()
+
+    def test_question_that_fails_with_no_other_request(self) -> None:
+        with self.assertRaises(exception.AgentNotConnected):
+            with self.held.asking('uuid'):
+                raise exception.AgentNotConnected
+        self.assertEqual([], self.domain.calls)
+
+    def _assert_held_on(self) -> None:
         self.assertTrue(self.domain.frozen)
         self.held.close('uuid', 'req-1')
         self.assertIs(consistency.Level.FILESYSTEM,
                       consistency.judge(self.closed[0]).level)
-
-    def test_guest_that_is_frozen_while_it_is_asked(self) -> None:
-        with self.assertRaisesRegex(exception.WindowBusy, 'req-1'):
-            with self.held.asking('uuid', False):
-                self._open()
-                raise exception.AlreadyFrozen
-        self._assert_in_doubt()
-
-    def test_question_that_fails_with_no_other_request(self) -> None:
-        with self.assertRaises(exception.AgentNotConnected):
-            with self.held.asking('uuid', False):
-                raise exception.AgentNotConnected
-        self.assertEqual([], self.domain.calls)
-
-    def _assert_in_doubt(self) -> None:
-        self.assertTrue(self.domain.frozen)
-        self.held.close('uuid', 'req-1')
-        record = consistency.judge(self.closed[0])
-        self.assertIs(consistency.Level.CRASH, record.level)
-        self.assertIn('another snapshot', record.reason)
 
     def test_deadline(self) -> None:
         self._open(seconds=0.05)

@@ -25,104 +25,110 @@ class SnapshotWatchTest(unittest.TestCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self._set_pauses(0.005, 0.005)
-        self.states: dict[str, dict[str, str]] = {
-            'v1': {'old': 'available'}, 'v2': {}}
+        self._set_pause(0.005)
+        self.states = {'s1': 'creating', 's2': 'creating'}
+        self.asked: list[str] = []
         self.completed = threading.Event()
-        self.watch = volumes.SnapshotWatch(self._ask, ('v1', 'v2'))
+        self.watch = volumes.SnapshotWatch(self._ask)
         self.addCleanup(self.watch.stop)
         self.looked = threading.Semaphore(0)
 
-    def _set_pauses(self, early: float, close: float) -> None:
-        for name, pause in ('EARLY', early), ('CLOSE', close):
-            self.enterContext(mock.patch.object(volumes, name, pause))
+    def _set_pause(self, pause: float) -> None:
+        self.enterContext(mock.patch.object(volumes, 'CLOSE', pause))
 
-    def _ask(self, volume_id: str) -> dict[str, str]:
-        if volume_id == 'v2':
-            self.looked.release()
-        return dict(self.states[volume_id])
+    def _ask(self, snapshot_id: str) -> str:
+        self.asked.append(snapshot_id)
+        self.looked.release()
+        return self.states[snapshot_id]
 
     def _start(self) -> None:
-        self.watch.begin()
         self.watch.start(self.completed.set)
+        self.watch.expect(('s1', 's2'))
 
     def _wait_for_a_look(self) -> None:
         # One may be under way.
         while self.looked.acquire(blocking=False):
             pass
-        for _ in range(2):
+        for _ in range(4):
             self.assertTrue(self.looked.acquire(timeout=test_window.SOON))
+
+    def _seen(self) -> frozenset[str]:
+        return self.watch.seen_until(time.monotonic())
 
     def test_complete_with_the_last_one(self) -> None:
         self._start()
-        self.states['v1']['s1'] = 'available'
-        self._wait_for_a_look()
-        self.states['v2']['s2'] = 'creating'
+        self.states['s1'] = 'available'
         self._wait_for_a_look()
         self.assertFalse(self.completed.is_set())
-        self.states['v2']['s2'] = 'available'
+        self.states['s2'] = 'available'
         self.assertTrue(self.completed.wait(test_window.SOON))
-        self.assertEqual({'s1', 's2'},
-                         self.watch.seen_until(time.monotonic()))
+        self.assertEqual({'s1', 's2'}, self._seen())
 
-    def test_closer_looks_once_one_is_being_made(self) -> None:
-        self._set_pauses(test_window.SOON, 0.005)
-        self._start()
-        self.states['v1']['s1'] = 'creating'
+    def test_nobody_is_asked_before_it_is_known_for_what(self) -> None:
+        self.watch.start(self.completed.set)
         self.watch.look_again(test_window.SOON)
-        self.states['v1']['s1'] = self.states['v2']['s2'] = 'available'
+        self.assertFalse(self.completed.wait(0.05))
+        self.assertEqual([], self.asked)
+
+    def test_nobody_is_asked_for_what_is_complete(self) -> None:
+        self._start()
+        self.states['s1'] = 'available'
+        self._wait_for_a_look()
+        del self.asked[:]
+        self._wait_for_a_look()
+        self.assertEqual({'s2'}, set(self.asked))
+
+    def test_first_look_comes_with_the_list(self) -> None:
+        self._set_pause(test_window.SOON)
+        self.states.update(s1='available', s2='available')
+        self._start()
         self.assertTrue(self.completed.wait(test_window.SOON / 2))
 
-    def test_what_was_there_before_does_not_count(self) -> None:
-        self._start()
-        self._wait_for_a_look()
-        self.assertEqual({'old'}, self.watch.earlier)
-        self.assertFalse(self.completed.is_set())
-        self.assertEqual(frozenset(), self.watch.seen_until(time.monotonic()))
-
     def test_failed_one_ends_the_wait_and_is_not_proven(self) -> None:
+        self.states.update(s1='error', s2='available')
         self._start()
-        self.states['v1']['s1'] = 'error'
-        self.states['v2']['s2'] = 'available'
         self.assertTrue(self.completed.wait(test_window.SOON))
-        self.assertEqual({'s2'}, self.watch.seen_until(time.monotonic()))
+        self.assertEqual({'s2'}, self._seen())
 
     def test_what_is_seen_later_does_not_count(self) -> None:
         self._start()
         moment = time.monotonic()
-        self.states['v1']['s1'] = 'available'
-        self.states['v2']['s2'] = 'available'
+        self.states.update(s1='available', s2='available')
         self.assertTrue(self.completed.wait(test_window.SOON))
         self.assertEqual(frozenset(), self.watch.seen_until(moment))
 
     def test_cinder_that_fails_meanwhile(self) -> None:
-        self._start()
         usual, self.states = self.states, {}
+        self._start()
         self.assertFalse(self.completed.wait(0.05))
-        usual['v1']['s1'] = usual['v2']['s2'] = 'available'
+        usual.update(s1='available', s2='available')
         self.states = usual
         self.assertTrue(self.completed.wait(test_window.SOON))
 
     def test_last_look(self) -> None:
-        self._set_pauses(test_window.SOON, test_window.SOON)
+        self._set_pause(test_window.SOON)
         self._start()
-        self.states['v1']['s1'] = 'available'
+        self._wait_for_first_look()
+        self.states['s1'] = 'available'
         self.watch.look_again(test_window.SOON)
-        # The other volume has none, and nobody waits for it.
-        self.assertEqual({'s1'}, self.watch.seen_until(time.monotonic()))
+        self.assertEqual({'s1'}, self._seen())
         self.assertFalse(self.completed.is_set())
 
+    def _wait_for_first_look(self) -> None:
+        for _ in range(2):
+            self.assertTrue(self.looked.acquire(timeout=test_window.SOON))
+
     def test_last_look_at_what_is_complete(self) -> None:
+        self.states.update(s1='available', s2='available')
         self._start()
-        self.states['v1']['s1'] = self.states['v2']['s2'] = 'available'
         self.assertTrue(self.completed.wait(test_window.SOON))
         self.watch.look_again(test_window.SOON)
 
     def test_last_look_that_fails(self) -> None:
-        self._start()
         self.states = {}
+        self._start()
         self.watch.look_again(test_window.SOON)
-        self.assertEqual(frozenset(), self.watch.seen_until(time.monotonic()))
+        self.assertEqual(frozenset(), self._seen())
 
     def test_stop(self) -> None:
         self._start()
@@ -130,5 +136,5 @@ class SnapshotWatchTest(unittest.TestCase):
         for thread in threading.enumerate():
             if thread.name == 'watch-volume-snapshots':
                 thread.join(test_window.SOON)
-        self.states['v1']['s1'] = self.states['v2']['s2'] = 'available'
+        self.states.update(s1='available', s2='available')
         self.assertFalse(self.completed.wait(0.05))
