@@ -318,11 +318,13 @@ Related options:
         min=1,
         max=3600,
         help="""
-Seconds that nova-compute looks for the image of a volume-backed snapshot, in
-order to record its consistency level there and on its volume snapshots, and
-to deactivate it where quiesce is required and was not proven. Nova's API
-service creates that image after the guest was thawed. The record of an
-image-backed snapshot is part of its upload and does not depend on this.
+Seconds after which it is told, in the log and by an event of the server, that
+the record of a volume-backed snapshot is not on its image yet. Nova's API
+service creates that image after the guest was thawed, and nova-compute goes on
+looking for it after that.
+
+The record of an image-backed snapshot is part of its upload and does not
+depend on this.
 
 Related options:
 

@@ -39,6 +39,9 @@ LOOK = 0.02
 #: An image whose guests may be frozen for this many seconds.
 LIMITED = 'test-limited'
 LIMIT = 5
+DEADLINE = 'thawed at its deadline of %d s' % LIMIT
+#: Seconds that Nova gives a guest to shut down.
+SHUTDOWN_TIMEOUT = 60
 
 
 class FaultTestCase(base.LabTestCase):
@@ -69,7 +72,18 @@ class FaultTestCase(base.LabTestCase):
     def leases(self) -> list[str]:
         """The instances that may be frozen, by the directory of leases."""
         return [name.partition('.')[0] for name in os.listdir(
-            self.lab.paths.data('nova') / 'quiesce')]
+            self.lab.paths.data('nova') / 'quiesce')
+            if name.endswith('.lease')]
+
+    def duties(self) -> list[str]:
+        """What requests still owe, by the directory of duties."""
+        return os.listdir(
+            self.lab.paths.data('nova') / 'quiesce' / 'duties')
+
+    def wait_for_status(self, status: str) -> None:
+        """Wait until Nova says that the server has a status."""
+        tenant.wait(lambda: self.user.show(self.server)['status'] == status,
+                    2 * SHUTDOWN_TIMEOUT, status)
 
     def wait_until_lease_ends(self) -> None:
         """Wait until nobody holds the guest frozen, or thinks so."""

@@ -26,7 +26,6 @@ from tests.integration import held
 PROMISED = 2
 #: Seconds by which a deadline may be missed.
 LATE = 1
-DEADLINE = 'thawed at its deadline of %d s' % held.LIMIT
 
 
 class DeadlineTest(held.HeldTestCase):
@@ -54,7 +53,7 @@ class DeadlineTest(held.HeldTestCase):
     def test_cinder_volume_stops(self) -> None:
         image_id = self.hold_freeze()
         self.assert_thawed_at_deadline('cinder-volume stops')
-        self.assert_put_away(image_id, DEADLINE)
+        self.assert_put_away(image_id, held.DEADLINE)
 
     def test_nova_compute_stalls(self) -> None:
         image_id = self.hold_freeze()
@@ -65,7 +64,7 @@ class DeadlineTest(held.HeldTestCase):
         self.addCleanup(main.signal, signal.SIGCONT)
         self.assert_thawed_at_deadline('nova-compute stalls')
         main.signal(signal.SIGCONT)
-        self.assert_put_away(image_id, DEADLINE)
+        self.assert_put_away(image_id, held.DEADLINE)
 
     def test_nova_api_is_killed(self) -> None:
         request, name = self._freeze_while_stopped('cinder-api')
@@ -82,7 +81,7 @@ class DeadlineTest(held.HeldTestCase):
         self.assert_thawed_at_deadline('RabbitMQ stops')
         self.assertFalse(request.done())
         self.go_on('rabbitmq')
-        self.assert_put_away(request.result(), DEADLINE)
+        self.assert_put_away(request.result(), held.DEADLINE)
 
     def _freeze_while_stopped(
             self, service: str) -> tuple[held.Pending, str]:
@@ -118,7 +117,7 @@ class DeadlineTest(held.HeldTestCase):
         self.measured('the agent is dead at the deadline: thawed after its '
                       'return', self.seconds_until_thawed(), PROMISED)
         self.wait_until_lease_ends()
-        self.assert_put_away(image_id, DEADLINE)
+        self.assert_put_away(image_id, held.DEADLINE)
 
     def test_suspended_by_hand(self) -> None:
         image_id = self.hold_freeze()
@@ -130,7 +129,7 @@ class DeadlineTest(held.HeldTestCase):
         self.measured('stopped in libvirt at the deadline: thawed after the '
                       'resume', self.seconds_until_thawed(), PROMISED)
         self.wait_until_lease_ends()
-        self.assert_put_away(image_id, DEADLINE)
+        self.assert_put_away(image_id, held.DEADLINE)
 
     def _resume(self) -> None:
         if self.guest.virsh('domstate').strip() == 'paused':
@@ -152,7 +151,7 @@ class DeadlineTest(held.HeldTestCase):
         self.wait_until_lease_ends()
         self.measured('guest reset in libvirt: lease ends',
                       time.monotonic() - began)
-        self.assert_put_away(image_id, DEADLINE)
+        self.assert_put_away(image_id, held.DEADLINE)
         self.user.ready(self.server)
 
     def test_libvirtd_is_down_until_after_the_deadline(self) -> None:
@@ -165,4 +164,4 @@ class DeadlineTest(held.HeldTestCase):
         self.measured('libvirtd is down at the deadline: thawed after its '
                       'start', self.seconds_until_thawed(), PROMISED)
         self.wait_until_lease_ends()
-        self.assert_put_away(image_id, DEADLINE)
+        self.assert_put_away(image_id, held.DEADLINE)

@@ -19,9 +19,6 @@ from quiescelab import tenant
 from tests.integration import base
 from tests.integration import held
 
-#: Seconds that Nova waits for a guest to shut down before it is cut off.
-SHUTDOWN_TIMEOUT = 60
-
 
 class OperationsTest(held.HeldTestCase):
     """The image requires quiesce; freezes may last for a minute."""
@@ -50,7 +47,7 @@ class OperationsTest(held.HeldTestCase):
         began = time.monotonic()
         self.wait_for_status('SHUTOFF')
         self.measured('a soft stop of a frozen guest', time.monotonic() -
-                      began, SHUTDOWN_TIMEOUT / 2)
+                      began, held.SHUTDOWN_TIMEOUT / 2)
         self.go_on('cinder-volume')
         self.user.act(self.server, 'os-start')
         self.user.ready(self.server)
@@ -127,11 +124,6 @@ class OperationsTest(held.HeldTestCase):
         self.measured('libvirtd is killed while it freezes: frozen for',
                       self.seconds_frozen())
         self.assert_no_response_timeout()
-
-    def wait_for_status(self, status: str) -> None:
-        """Wait until Nova says that the server has a status."""
-        tenant.wait(lambda: self.user.show(self.server)['status'] == status,
-                    2 * SHUTDOWN_TIMEOUT, status)
 
     def assert_lapsed(self, image_id: str, operation: str) -> None:
         """The freeze is over, and the tenant is told what ended it."""

@@ -44,6 +44,38 @@ class Owner:
         attachment, = self.api.get('nova', path)['volumeAttachments']
         return str(attachment['volumeId'])
 
+    def make_volume(self, name: str) -> str:
+        """Make an empty volume.
+
+        :returns: its id
+        """
+        made: Json = self.api.post(
+            'cinder', f'/v3/{self.api.project}/volumes',
+            {'volume': {'name': name, 'size': 1}})['volume']
+        self._wait_for_volume(made['id'], 'available')
+        return str(made['id'])
+
+    def attach_volume(self, server: Json, volume_id: str) -> None:
+        """Give a server one more volume."""
+        self.api.post(
+            'nova', f'/v2.1/servers/{server["id"]}/os-volume_attachments',
+            {'volumeAttachment': {'volumeId': volume_id}})
+        self._wait_for_volume(volume_id, 'in-use')
+
+    def remove_volume(self, volume_id: str) -> None:
+        """Delete a volume that no server has any more."""
+        self._wait_for_volume(volume_id, 'available')
+        self.api.call('DELETE', 'cinder', self._volume(volume_id))
+
+    def _wait_for_volume(self, volume_id: str, status: str) -> None:
+        waiting.wait(lambda: self.api.get('cinder', self._volume(volume_id))[
+            'volume']['status'] == status, SNAPSHOT_SECONDS,
+            f'volume {volume_id} to be {status}')
+
+    def all_volume_snapshots(self) -> list[Json]:
+        """:returns: the tenant's volume snapshots."""
+        return self._snapshots_that_are('creating', 'available', 'error')
+
     def snapshot_volume(self, volume_id: str) -> Json:
         """Have Cinder snapshot a volume in use, and wait until it has.
 
@@ -119,6 +151,9 @@ class Owner:
         path = f'/v3/{self.api.project}/snapshots'
         found: list[Json] = self.api.get('cinder', path)['snapshots']
         return [one for one in found if one['status'] in states]
+
+    def _volume(self, volume_id: str) -> str:
+        return f'/v3/{self.api.project}/volumes/{volume_id}'
 
     def _snapshot(self, snapshot_id: str) -> str:
         return f'/v3/{self.api.project}/snapshots/{snapshot_id}'
