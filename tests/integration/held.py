@@ -212,9 +212,8 @@ class HeldTestCase(FaultTestCase):
         self.assert_recorded(image_id, 'crash', reason)
         for snapshot_id in volumes.of_image(self.user.image(image_id)):
             self.user.volume_snapshot(snapshot_id)
-        told = [event['event'] for event in
-                self.user.events(self.server, 'createImage')
-                if event['result'] == 'Error']
+        told = [event for event in self.user.failures(self.server)
+                if image_id in event]
         self.assertIn(reason, str(told))
 
     def assert_consistent(self, image_id: str) -> None:

@@ -75,6 +75,8 @@ class DyingServiceTest(held.HeldTestCase):
                       self.seconds_until_thawed(), PROMISED)
         self.wait_until_lease_ends()
         self.assert_nothing_claimed(image_id)
+        self.assert_judged_after_the_restart(
+            image_id, 'nova-compute was stopped')
 
     def test_stopped(self) -> None:
         image_id = self.hold_freeze()
@@ -87,6 +89,21 @@ class DyingServiceTest(held.HeldTestCase):
         self.assertEqual([], self.leases())
         self.assertEqual([], self.guards())
         self.assert_nothing_claimed(image_id)
+        self.assert_judged_after_the_restart(
+            image_id, 'nova-compute was stopped')
+
+    def assert_judged_after_the_restart(self, image_id: str,
+                                        reason: str) -> None:
+        """The next nova-compute goes on, with the next request's authority."""
+        self.go_on('cinder-volume')
+        self.assertEqual(1, len(self.duties()))
+        self.lab.start(nova.COMPUTE)
+        tenant.wait(lambda: 'not written yet' in str(
+            self.user.failures(self.server)), base.SOON, 'an event')
+        self.assertEqual('active', self.user.image(image_id)['status'])
+        self.assert_consistent(self.create_image(self.new_name()))
+        self.assert_put_away(image_id, reason)
+        tenant.wait(lambda: not self.duties(), base.SOON, 'the duty to end')
 
     def test_killed_together_with_the_guard(self) -> None:
         image_id = self.hold_freeze()

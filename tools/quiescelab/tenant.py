@@ -218,19 +218,31 @@ class Tenant(volumes.Owner):
         finally:
             copy.unlink(missing_ok=True)
 
-    def events(self, server: Json, request: str | None = None) -> list[Json]:
+    def events(self, server: Json) -> list[Json]:
         """The events of a server's latest request, as its owner sees them.
 
-        :param request: what was asked for, createImage say; None for
-            anything
         :returns: the latest first
         """
-        path = f'/v2.1/servers/{server["id"]}/os-instance-actions'
-        latest = next(action for action in
-                      self.api.get('nova', path)['instanceActions']
-                      if request in (None, action['action']))
-        action = self.api.get('nova', f'{path}/{latest["request_id"]}')
-        found: list[Json] = action['instanceAction']['events']
+        latest = self._actions(server)[0]
+        return self._events_of(server, latest['request_id'])
+
+    def failures(self, server: Json) -> list[str]:
+        """What the events of a server's snapshots say that failed."""
+        return [event['event'] for action in self._actions(server)
+                if action['action'] == 'createImage'
+                for event in self._events_of(server, action['request_id'])
+                if event['result'] == 'Error']
+
+    def _actions(self, server: Json) -> list[Json]:
+        found: list[Json] = self.api.get(
+            'nova', f'/v2.1/servers/{server["id"]}/os-instance-actions')[
+            'instanceActions']
+        return found
+
+    def _events_of(self, server: Json, request_id: str) -> list[Json]:
+        found: list[Json] = self.api.get(
+            'nova', f'/v2.1/servers/{server["id"]}/os-instance-actions/'
+            f'{request_id}')['instanceAction']['events']
         return found
 
     def _is_there(self, server: Json) -> bool:

@@ -114,11 +114,16 @@ class Owner:
                      'the volume snapshots to go')
 
     def _remove_complete_ones(self) -> bool:
-        for one in self._snapshots_that_are('available', 'error'):
-            # nova-compute may be deleting it at this moment.
+        # One at a time, and to its end: Ceph's library ends cinder-volume now
+        # and then where several are at work.
+        if self._snapshots_that_are('deleting'):
+            return False
+        for one in self._snapshots_that_are('available', 'error')[:1]:
+            # It may be on its way already.
             with contextlib.suppress(errors.LabError):
                 self.remove_volume_snapshot(one['id'])
-        return not self._snapshots_that_are('creating', 'available', 'error')
+        return not self._snapshots_that_are(
+            'creating', 'available', 'error', 'deleting')
 
     def remove_volume_snapshot(self, snapshot_id: str) -> None:
         """Ask for the end of a volume snapshot."""
