@@ -16,12 +16,11 @@ Each override is a few lines; what is done stands in the modules it hands
 over to.
 """
 
-from nova import utils as nova_utils
 from nova.virt.libvirt import driver as libvirt_driver
 
 from nova_quiesce import assisted
-from nova_quiesce import consistency
 from nova_quiesce import image_backed
+from nova_quiesce import inheritance
 from nova_quiesce import neighbours
 from nova_quiesce import seams
 from nova_quiesce import volume_backed
@@ -31,24 +30,69 @@ class QuiesceMixin(image_backed.ImageBackedMixin,
                    volume_backed.VolumeBackedMixin,
                    assisted.AssistedMixin,
                    neighbours.ThawFirstMixin):
-    """Verified freezes around the snapshots of a libvirt driver."""
+    """Verified freezes around the snapshots of a libvirt driver.
+
+    An instance that begins to run here, or comes here, or is here as the
+    service starts, loses the record of the image that it came from.
+    """
+
+    def init_host(self, host: str) -> None:
+        """Start the service, before it takes requests."""
+        super().init_host(host)
+        inheritance.forget_on_host(host)
 
     def spawn(self, context: seams.RequestContext, instance: seams.Instance,
               image_meta: object, *args: object, **kwargs: object) -> None:
-        """Build an instance, without the record of the image it came from.
-
-        Nova copies an image's properties into the instance, and from there
-        into each snapshot of it: the parent's record would pass for the
-        snapshot's own.
-        """
-        prefix = nova_utils.SM_IMAGE_PROP_PREFIX + consistency.PREFIX
-        inherited = [key for key in instance.system_metadata
-                     if key.startswith(prefix)]
-        for key in inherited:
-            del instance.system_metadata[key]
-        if inherited:
-            instance.save()
+        """Build an instance."""
+        inheritance.forget_parents_record(instance)
         super().spawn(context, instance, image_meta, *args, **kwargs)
+
+    def power_on(self, context: seams.RequestContext,
+                 instance: seams.Instance, network_info: object,
+                 *args: object, **kwargs: object) -> None:
+        """Start an instance."""
+        inheritance.forget_parents_record(instance)
+        super().power_on(context, instance, network_info, *args, **kwargs)
+
+    def reboot(self, context: seams.RequestContext, instance: seams.Instance,
+               network_info: object, reboot_type: str, *args: object,
+               **kwargs: object) -> None:
+        """Reboot an instance."""
+        inheritance.forget_parents_record(instance)
+        super().reboot(context, instance, network_info, reboot_type, *args,
+                       **kwargs)
+
+    def resume(self, context: seams.RequestContext, instance: seams.Instance,
+               network_info: object, *args: object,
+               **kwargs: object) -> None:
+        """Resume an instance that was suspended."""
+        inheritance.forget_parents_record(instance)
+        super().resume(context, instance, network_info, *args, **kwargs)
+
+    def post_live_migration_at_destination(
+            self, context: seams.RequestContext, instance: seams.Instance,
+            network_info: object, *args: object, **kwargs: object) -> None:
+        """Take over an instance that was migrated to this host."""
+        inheritance.forget_parents_record(instance)
+        super().post_live_migration_at_destination(
+            context, instance, network_info, *args, **kwargs)
+
+    def finish_migration(
+            self, context: seams.RequestContext, migration: object,
+            instance: seams.Instance, *args: object,
+            **kwargs: object) -> None:
+        """Start an instance that was moved to this host, or resized."""
+        inheritance.forget_parents_record(instance)
+        super().finish_migration(
+            context, migration, instance, *args, **kwargs)
+
+    def finish_revert_migration(
+            self, context: seams.RequestContext, instance: seams.Instance,
+            network_info: object, *args: object, **kwargs: object) -> None:
+        """Start an instance that is back on this host."""
+        inheritance.forget_parents_record(instance)
+        super().finish_revert_migration(
+            context, instance, network_info, *args, **kwargs)
 
 
 class QuiesceLibvirtDriver(

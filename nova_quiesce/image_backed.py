@@ -34,6 +34,7 @@ from nova_quiesce import core
 from nova_quiesce.cuts import cold
 from nova_quiesce.cuts import mirror
 from nova_quiesce import disks
+from nova_quiesce import inheritance
 from nova_quiesce import live
 from nova_quiesce import report
 from nova_quiesce import seams
@@ -90,6 +91,7 @@ class ImageBackedMixin(core.CoreMixin):
                  instance: seams.Instance, image_id: str,
                  update_task_state: abc.Callable[..., None]) -> None:
         """Snapshot an image-backed instance, and record how it was cut."""
+        inheritance.forget_parents_record(instance)
         self._duties.lend(context)
         in_progress = self._begin(context, instance, image_id)
         self._snapshots[instance.uuid] = in_progress

@@ -28,10 +28,10 @@ CALLED: dict[str, tuple[str, ...] | None] = {
         'self', 'context', 'instance', 'mapping'),
     'nova.compute.manager:ComputeVirtAPI.__init__': ('self', 'compute'),
     'nova.compute.utils:disk_ops_semaphore': None,
+    'nova.context:get_admin_context': (),
     'nova.exception:ConvertedException.__init__': (
         'self', 'code', 'title', 'explanation'),
     'nova.exception:InstanceQuiesceFailed': None,
-    'nova.context:get_admin_context': (),
     'nova.image.glance:GlanceClientWrapper.call': (
         'self', 'context', 'version', 'method', 'controller', 'args',
         'kwargs'),
@@ -39,6 +39,8 @@ CALLED: dict[str, tuple[str, ...] | None] = {
     'nova.image.glance:API.get_all': ('self', 'context'),
     'nova.image.glance:API.update': ('self', 'context', 'id_or_uri',
                                      'image_info'),
+    'nova.objects.instance:InstanceList.get_by_host': (
+        'context', 'host', 'expected_attrs'),
     'nova.objects.instance_action:InstanceAction.get_by_request_id': None,
     'nova.objects.instance_action:InstanceActionEvent.event_start': None,
     'nova.objects.instance_action:'
@@ -191,6 +193,16 @@ class LibvirtDriver:
                **kwargs: object) -> None:
         """Reboot an instance."""
 
+    def power_on(self, context: RequestContext, instance: Instance,
+                 network_info: object, *args: object,
+                 **kwargs: object) -> None:
+        """Start an instance."""
+
+    def resume(self, context: RequestContext, instance: Instance,
+               network_info: object, *args: object,
+               **kwargs: object) -> None:
+        """Resume an instance that was suspended."""
+
     def power_off(self, instance: Instance, timeout: int = 0,
                   retry_interval: int = 0) -> None:
         """Stop an instance."""
@@ -211,6 +223,21 @@ class LibvirtDriver:
             self, context: RequestContext, instance: Instance,
             *args: object, **kwargs: object) -> typing.Any:
         """Move an instance away from this host."""
+
+    def post_live_migration_at_destination(
+            self, context: RequestContext, instance: Instance,
+            network_info: object, *args: object, **kwargs: object) -> None:
+        """Take over an instance that was migrated to this host."""
+
+    def finish_migration(
+            self, context: RequestContext, migration: object,
+            instance: Instance, *args: object, **kwargs: object) -> None:
+        """Start an instance that was moved to this host, or resized."""
+
+    def finish_revert_migration(
+            self, context: RequestContext, instance: Instance,
+            network_info: object, *args: object, **kwargs: object) -> None:
+        """Start an instance that is back on this host."""
 
     def detach_volume(self, context: RequestContext, connection_info: object,
                       instance: Instance, *args: object,
