@@ -141,3 +141,7 @@ def _doubt(evidence: Evidence) -> str | None:
         return ('%d filesystems were frozen and only %d were still frozen '
                 'at the thaw' % (evidence.frozen, evidence.thawed))
     return None
+
+
+#: The image properties that a record consists of.
+PROPERTIES = tuple(crash('').properties())

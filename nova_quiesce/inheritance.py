@@ -29,10 +29,7 @@ from nova_quiesce import seams
 
 LOG = logging.getLogger(__name__)
 
-#: The image properties that are a record. nova-api has to be told them, in
-#: ``[DEFAULT] non_inheritable_image_properties``.
-PROPERTIES = tuple(consistency.crash('').properties())
-#: Where Nova keeps them in an instance.
+#: Where Nova keeps the properties of a record in an instance.
 _COPY = nova_utils.SM_IMAGE_PROP_PREFIX + consistency.PREFIX
 
 

@@ -17,13 +17,13 @@ booted from it. Here, it is put there by hand.
 """
 
 from collections import abc
+import functools
 import typing
 
 import fixtures
 from nova import conf
 from nova import context
 from nova import objects
-from nova.tests.fixtures import libvirt as fakelibvirt
 
 from nova_quiesce import inheritance
 from tests.functional import base
@@ -88,8 +88,8 @@ class ForgottenTest(_InheritanceTestBase):
 
     def test_reboot(self) -> None:
         for kind in ('SOFT', 'HARD'):
-            self._assert_forgotten(lambda kind=kind: self.act(
-                self.server, 'ACTIVE', reboot={'type': kind}))
+            self._assert_forgotten(functools.partial(
+                self.act, self.server, 'ACTIVE', reboot={'type': kind}))
 
     def test_resume(self) -> None:
         self.act(self.server, 'SUSPENDED', suspend=None)

@@ -31,10 +31,16 @@ ENABLED_SERVICES=${ENABLED_SERVICES-key,mysql,g-api,n-api,n-cpu}
 VIRT_DRIVER=${VIRT_DRIVER-libvirt}
 LIBVIRT_GROUP=libvirt
 NOVA_CONF=$SANDBOX/etc/nova/nova.conf
+CINDER_CONF=$SANDBOX/etc/cinder/cinder.conf
 NOVA_STATE_PATH=$DATA_DIR/nova
 NOVA_BIN_DIR=$DEVSTACK_VENV/bin
 SYSTEMD_DIR=$SANDBOX/etc/systemd/system
 SYSTEMCTL='sudo systemctl'
+# What the services have written by then.
+for conf in "$NOVA_CONF" "$CINDER_CONF"; do
+    mkdir -p "$(dirname "$conf")"
+    touch "$conf"
+done
 # lib/tempest is not loaded where tempest is not enabled.
 if [[ ,$ENABLED_SERVICES, == *,tempest,* ]]; then
     BUILD_TIMEOUT=${BUILD_TIMEOUT:-196}
@@ -111,6 +117,14 @@ function iniset {
     else
         sed -i "/^\[$section\]/ a $option = $value" "$file"
     fi
+}
+
+# Prints an option's value, without what is around it.
+function iniget {
+    local file=$1 section=$2 option=$3 line
+    line=$(sed -n "/^\[$section\]/,/^\[/{/^${option}[ \t]*=/p}" "$file")
+    # shellcheck disable=SC2086 # as DevStack has it
+    echo ${line#*=}
 }
 
 # It asks itself whether there is such a service.

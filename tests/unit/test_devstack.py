@@ -20,6 +20,10 @@ import subprocess
 import tempfile
 import unittest
 
+from nova.conf import compute
+
+from nova_quiesce import consistency
+
 ROOT = pathlib.Path(__file__).parents[2]
 DOUBLES = pathlib.Path(__file__).with_name('devstack_doubles.sh')
 # What tools/devstack-container record wrote.
@@ -35,10 +39,22 @@ echo "$PWD, $- and $#"
 GUARD = 'nova-quiesce-guard'
 ALL_IN_ONE = 'key,mysql,g-api,n-api,n-cpu'
 WITH_TEMPEST = f'{ALL_IN_ONE},c-api,tempest'
+NON_INHERITABLE = 'non_inheritable_image_properties'
+CORE = 'glance_core_properties'
+CINDERS_DEFAULT = ['checksum', 'container_format', 'disk_format', 'image_name',
+                   'image_id', 'min_disk', 'min_ram', 'name', 'size']
+RECORD = {'quiesce_consistency', 'quiesce_reason', 'quiesce_reason_code',
+          'quiesce_frozen_at', 'quiesce_window_ms', 'quiesce_filesystems'}
 OPENSTACK = ('openstack --os-cloud=devstack-admin '
              '--os-region-name=RegionOne')
 PROPERTIES = ('--property hw_qemu_guest_agent=yes '
               '--property os_require_quiesce=yes')
+
+
+def novas_default() -> list[str]:
+    """What the installed Nova lets no image inherit."""
+    return list(next(option.default for option in compute.compute_opts
+                     if option.name == NON_INHERITABLE))
 
 
 class DevStack(unittest.TestCase):
@@ -177,12 +193,13 @@ class InstallTest(DevStack):
 class PostConfigTest(DevStack):
 
     def test_compute_host(self) -> None:
-        calls = self.phase('stack post-config')
+        calls = self.phase('stack post-config', ENABLED_SERVICES='n-cpu')
         leases = self.data / 'nova/quiesce'
         self.assertEqual({
             'DEFAULT': {'compute_driver': 'quiesce.QuiesceLibvirtDriver'},
             'quiesce': {'lease_directory': str(leases)},
         }, self.read('etc/nova/nova.conf'))
+        self.assertEqual({}, self.read('etc/cinder/cinder.conf'))
         # Two that write to nova.conf at once lose lines.
         self.assertEqual('async_wait configure_neutron_nova', calls[0])
         self.assertIn(f'sudo install -d -o stack -m 0700 {leases}', calls)
@@ -194,8 +211,41 @@ class PostConfigTest(DevStack):
             ['nova.conf'], os.listdir(self.sandbox / 'etc/nova'))
 
     def test_controller(self) -> None:
+        calls = self.phase('stack post-config',
+                           ENABLED_SERVICES='mysql,g-api,n-api')
+        self.assertEqual('async_wait configure_neutron_nova', calls[0])
+        defaults = self.read('etc/nova/nova.conf')['DEFAULT']
+        self.assertEqual(['non_inheritable_image_properties'], [*defaults])
+
+    def test_neither(self) -> None:
         self.assertEqual([], self.phase(
-            'stack post-config', ENABLED_SERVICES='mysql,g-api,n-api'))
+            'stack post-config', ENABLED_SERVICES='mysql,g-api'))
+
+    def test_record_is_not_inherited(self) -> None:
+        # Both are lists that replace the service's own.
+        for path, option, shipped in (
+                ('etc/nova/nova.conf', NON_INHERITABLE, novas_default()),
+                ('etc/cinder/cinder.conf', CORE, CINDERS_DEFAULT)):
+            self.phase('stack post-config', ENABLED_SERVICES=WITH_TEMPEST)
+            listed = self.read(path)['DEFAULT'][option].split(',')
+            self.assertEqual(shipped, listed[:-len(RECORD)])
+            self.assertEqual(RECORD, set(listed[-len(RECORD):]))
+
+    def test_record_is_what_is_recorded(self) -> None:
+        self.assertLessEqual(set(consistency.PROPERTIES), RECORD)
+
+    def test_what_is_not_inherited_already(self) -> None:
+        (self.sandbox / 'etc/nova').mkdir()
+        conf = self.sandbox / 'etc/nova/nova.conf'
+        conf.write_text('[DEFAULT]\nnon_inheritable_image_properties = '
+                        'own, quiesce_reason,last\n')
+        for _ in range(2):
+            self.phase('stack post-config')
+            listed = self.read('etc/nova/nova.conf')['DEFAULT'][
+                NON_INHERITABLE].replace(' ', '').split(',')
+            self.assertEqual(['own', 'quiesce_reason', 'last'], listed[:3])
+            self.assertEqual(RECORD | {'own', 'last'}, set(listed))
+            self.assertEqual(len(RECORD) + 2, len(listed))
 
     def test_guard_as_a_service(self) -> None:
         calls = self.phase('stack post-config',

@@ -12,19 +12,29 @@
 
 """The record of the image that an instance came from, and its end."""
 
+import pathlib
+import sys
 import types
 import typing
 import unittest
 from unittest import mock
 
+from nova.conf import compute
 from nova import exception as nova_exception
 
 from nova_quiesce import consistency
 from nova_quiesce import inheritance
 
+sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / 'tools'))
+
+from quiescelab.services import cinder
+from quiescelab.services import nova
+
+ROOT = pathlib.Path(__file__).parents[2]
+
 OWN = {'image_hw_qemu_guest_agent': 'yes', 'image_os_require_quiesce': 'yes',
        'quiesce_of_somebody_else': 'x'}
-COPY = {'image_' + name: 'parent' for name in inheritance.PROPERTIES}
+COPY = {'image_' + name: 'parent' for name in consistency.PROPERTIES}
 
 
 def an_instance(**metadata: str) -> typing.Any:
@@ -80,7 +90,24 @@ class ForgetTest(unittest.TestCase):
 
 
 class PropertiesTest(unittest.TestCase):
+    """The APIs are told of each property of a record, wherever that is."""
 
     def test_are_those_of_a_record(self) -> None:
         self.assertEqual(set(consistency.offline().properties()),
-                         set(inheritance.PROPERTIES))
+                         set(consistency.PROPERTIES))
+
+    def test_novas_own_list_is_kept(self) -> None:
+        shipped = next(option.default for option in compute.compute_opts
+                       if option.name == 'non_inheritable_image_properties')
+        self.assertEqual((*shipped, *nova.RECORD), nova.NON_INHERITABLE)
+
+    def test_lab(self) -> None:
+        self.assertLessEqual(
+            set(consistency.PROPERTIES), set(nova.RECORD))
+
+    def test_guide(self) -> None:
+        guide = (ROOT / 'doc/source/admin/index.rst').read_text()
+        self.assertIn('    non_inheritable_image_properties = %s\n'
+                      % ','.join(nova.NON_INHERITABLE), guide)
+        self.assertIn('    glance_core_properties = %s\n'
+                      % ','.join(cinder.CORE_PROPERTIES), guide)

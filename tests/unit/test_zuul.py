@@ -125,9 +125,10 @@ class ZuulTest(testtools.TestCase):
         services = self.devstack['vars']['devstack_services']
         self.assertTrue(services['tempest'])
         needed = services_asked_for()
-        self.assertEqual({'n-cpu', 'glance', 'cinder', 'tempest'}, needed)
+        self.assertEqual({'n-cpu', 'n-api', 'glance', 'cinder', 'c-api',
+                          'tempest'}, needed)
         # Of Cinder, all but backups; what the job does not name is on.
-        needed |= {'n-api', 'g-api', 'c-api', 'c-sch', 'c-vol'}
+        needed |= {'g-api', 'c-sch', 'c-vol'}
         self.assertEqual(set(), needed & {
             name for name, enabled in services.items() if not enabled})
 

@@ -27,6 +27,10 @@ from quiescelab import system
 PACKAGES: tuple[str, ...] = ('sudo',)
 USER = 'nq-cinder'
 CONFIG = 'cinder.conf'
+#: Cinder's default, and what has to be added to it.
+CORE_PROPERTIES = ('checksum', 'container_format', 'disk_format', 'image_name',
+                   'image_id', 'min_disk', 'min_ram', 'name', 'size',
+                   *nova.RECORD)
 
 
 def configure(lab: site.Site) -> None:
@@ -54,6 +58,7 @@ def configure(lab: site.Site) -> None:
             'default_volume_type': backends.DEFAULT,
             'quota_volumes': 100,
             'quota_snapshots': 200,
+            'glance_core_properties': ','.join(CORE_PROPERTIES),
         },
         'database': {'connection': mariadb.url(lab, 'cinder', 'cinder')},
         'keystone_authtoken': keystone.token_check(lab, 'cinder'),

@@ -38,6 +38,11 @@ OVERRIDES = 'nova-compute-overrides.conf'
 # to stop, also when it has nothing to do: the shutdown of its thread pool
 # hangs. What it does of use is done in 3 s.
 GRACE_SECONDS = 6
+#: A snapshot's record, which no other image may inherit.
+RECORD = ('quiesce_consistency', 'quiesce_reason', 'quiesce_reason_code',
+          'quiesce_frozen_at', 'quiesce_window_ms', 'quiesce_filesystems')
+#: Nova's default, and what has to be added to it.
+NON_INHERITABLE = ('cache_in_nova', 'bittorrent', *RECORD)
 #: What the compute service logs once it takes requests. Those that come
 #: before it gives up as interrupted by its restart.
 JOINS = b'Join ServiceGroup membership for this service compute'
@@ -54,7 +59,9 @@ def configure(lab: site.Site) -> None:
     lab.config('nova', 'nova.conf', system.ini(
         common | _databases(lab) | {'DEFAULT': {
             # Without it the scheduler may take a minute to see the host.
-            **common['DEFAULT'], 'periodic_fuzzy_delay': 0}}), USER)
+            **common['DEFAULT'], 'periodic_fuzzy_delay': 0,
+            'non_inheritable_image_properties': ','.join(NON_INHERITABLE),
+        }}), USER)
     # The compute service must not be able to reach a database.
     lab.config('nova', 'nova-compute.conf', system.ini(
         common | _compute(lab) | {'DEFAULT': {
