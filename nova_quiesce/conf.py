@@ -12,6 +12,8 @@
 
 """The ``[quiesce]`` options."""
 
+from collections import abc
+
 from nova.conf import paths
 from oslo_config import cfg
 from oslo_log import log as logging
@@ -351,17 +353,24 @@ def validate(conf: cfg.ConfigOpts) -> None:
     :param conf: a configuration that has the options registered
     :raises ValueError: a value cannot be used; the text names the option
     """
+    for problem in [*wrong_values(conf)] or checks.problems(conf):
+        raise ValueError('[quiesce] %s' % problem)
+    for risk in checks.risks(conf):
+        LOG.warning('[quiesce] %s', risk)
+
+
+def wrong_values(conf: cfg.ConfigOpts) -> abc.Iterator[str]:
+    """Options that have no value that they can have.
+
+    :param conf: a configuration that has the options registered
+    :returns: a sentence for each, the option's name first; oslo.config's own
+        text leaves out the group
+    """
     for option in OPTS:
         try:
             getattr(conf.quiesce, option.dest)
         except ValueError as error:
-            # oslo.config's own text leaves out the group.
-            raise ValueError('[quiesce] %s: %s' % (option.name, error)
-                             ) from error
-    for problem in checks.problems(conf):
-        raise ValueError('[quiesce] %s' % problem)
-    for risk in checks.risks(conf):
-        LOG.warning('[quiesce] %s', risk)
+            yield '%s: %s' % (option.name, error)
 
 
 def list_opts() -> list[tuple[cfg.OptGroup, list[cfg.Opt]]]:

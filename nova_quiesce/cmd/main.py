@@ -18,7 +18,6 @@ check, what is installed of Nova.
 
 import argparse
 import contextlib
-import importlib.util
 import sys
 import typing
 
@@ -26,9 +25,8 @@ import libvirt
 from oslo_config import cfg
 
 from nova_quiesce import agent
-from nova_quiesce import conf
+from nova_quiesce.cmd import check
 from nova_quiesce import exception
-from nova_quiesce import releases
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -38,10 +36,12 @@ def main(argv: list[str] | None = None) -> int:
     :returns: the exit code
     """
     arguments = _parser().parse_args(argv)
+    # libvirt prints each error, also those that are told below.
+    libvirt.registerErrorHandler(lambda _context, _error: None, None)
     try:
         return int(arguments.run(arguments))
     except (cfg.Error, ValueError, exception.QuiesceError,
-            releases.UnsupportedNova, libvirt.libvirtError) as error:
+            libvirt.libvirtError) as error:
         print('nova-quiesce: %s' % error, file=sys.stderr)
         return 1
 
@@ -50,15 +50,16 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog='nova-quiesce', description='Quiesced snapshots, by hand.')
     commands = parser.add_subparsers(required=True, metavar='COMMAND')
-    check = commands.add_parser(
-        'check', help='show the options in force, and whether nova-compute '
-        'would find the driver, and work with it')
-    check.add_argument('--config-file', action='append', metavar='FILE',
-                       help='as given to nova-compute (default: as '
-                       'nova-compute would look for it)')
-    check.set_defaults(run=_check)
+    checking = commands.add_parser(
+        'check', help='show the options in force, and what keeps nova-compute '
+        'from working with them; best run as the user of nova-compute')
+    checking.add_argument('--config-file', action='append', metavar='FILE',
+                          help='as given to nova-compute (default: as '
+                          'nova-compute would look for it)')
+    checking.set_defaults(run=_check)
     thaw = commands.add_parser(
-        'thaw', help="thaw a guest's filesystems, whoever froze them")
+        'thaw', help="thaw a guest's filesystems, whoever froze them; a "
+        'snapshot or backup that is under way loses its consistency')
     thaw.add_argument('domain', help="libvirt's name or UUID of the domain; "
                       'the UUID is that of the instance')
     thaw.add_argument('--uri', default='qemu:///system',
@@ -71,28 +72,15 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    options = cfg.ConfigOpts()
-    conf.register_opts(options)
-    # In nova-compute, oslo.messaging does so.
-    options.register_opt(cfg.IntOpt('rpc_response_timeout', default=60))
-    options([], project='nova', prog='nova-compute',
-            default_config_files=arguments.config_file)
-    conf.validate(options)
-    for option in conf.OPTS:
-        print('[quiesce] %s = %s' % (
-            option.dest, getattr(options.quiesce, option.dest)))
-    found = importlib.util.find_spec('nova.virt.quiesce')
-    if found is None:
-        raise ValueError('nova-compute would not find the driver '
-                         'nova.virt.quiesce; reinstall nova-quiesce with '
-                         "Nova's own Python")
-    print('compute_driver = quiesce.QuiesceLibvirtDriver is %s'
-          % found.origin)
-    releases.check()
-    print('Nova %s fits; %s are supported' % (
-        releases.installed() or 'of an unknown version',
-        releases.supported()))
-    return 0
+    options = check.load(arguments.config_file)
+    for fact in check.facts(options):
+        print(fact)
+    for remark in check.remarks(options):
+        print('remark: %s' % remark)
+    found = list(check.problems(options))
+    for problem in found:
+        print('nova-quiesce: %s' % problem, file=sys.stderr)
+    return 1 if found else 0
 
 
 def _thaw(arguments: argparse.Namespace) -> int:

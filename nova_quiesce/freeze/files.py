@@ -78,17 +78,26 @@ class Directory:
             yield opened
 
     def _check(self, status: os.stat_result) -> None:
-        wrong = None
-        if not stat.S_ISDIR(status.st_mode):
-            wrong = 'it is a symbolic link or no directory'
-        elif status.st_uid != os.geteuid():
-            wrong = 'it belongs to user id %d' % status.st_uid
-        elif status.st_mode & 0o022:
-            wrong = 'others can write to it (mode %04o)' % stat.S_IMODE(
-                status.st_mode)
+        wrong = why_unsafe(status, os.geteuid())
         if wrong:
             raise Unsafe('the directory %s is not safe to use: %s'
                          % (self.path, wrong))
+
+
+def why_unsafe(status: os.stat_result, uid: int) -> str | None:
+    """Why a directory is not one for a user's files; None where it is.
+
+    :param status: the directory's, of itself and not of what it links to
+    :param uid: the user's
+    """
+    if not stat.S_ISDIR(status.st_mode):
+        return 'it is a symbolic link or no directory'
+    if status.st_uid != uid:
+        return 'it belongs to user id %d' % status.st_uid
+    if status.st_mode & 0o022:
+        return 'others can write to it (mode %04o)' % stat.S_IMODE(
+            status.st_mode)
+    return None
 
 
 class Opened(typing.NamedTuple):

@@ -59,6 +59,27 @@ class OptionsTest(unittest.TestCase):
             capture_output=True, text=True, timeout=120, check=False)
         self.assertEqual(0, done.returncode, done.stderr)
         self.assertIn('[quiesce] max_freeze_time = 60', done.stdout)
+        self.assertEqual('', done.stderr)
+
+    def test_operators_command_on_what_nova_ignores(self) -> None:
+        lab = running.Lab.from_env()
+        with tempfile.NamedTemporaryFile('w', suffix='.conf') as wrong:
+            wrong.write('[DEFAULT]\ncompute_driver = libvirt.LibvirtDriver\n'
+                        '[quiesce]\nmax_freze_time = 5\n'
+                        'lease_directory = /proc/nope\n'
+                        'guard_socket = /nobody/listens\n')
+            wrong.flush()
+            done = subprocess.run(
+                [lab.paths.bin('nova-quiesce'), 'check', '--config-file',
+                 str(lab.paths.etc('nova') / 'nova-compute.conf'),
+                 '--config-file', wrong.name],
+                capture_output=True, text=True, timeout=120, check=False)
+        self.assertEqual(1, done.returncode)
+        told = done.stderr.splitlines()
+        self.assertEqual(4, len(told), told)
+        for problem in ('compute_driver is libvirt', 'max_freeze_time?',
+                        'cannot make /proc/nope', 'no thaw guard answers'):
+            self.assertIn(problem, done.stderr)
 
 
 class DyingServiceTest(held.HeldTestCase):

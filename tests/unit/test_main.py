@@ -13,9 +13,9 @@
 """The operator's command."""
 
 import contextlib
-from importlib import metadata
 import io
-import tempfile
+import subprocess
+import sys
 import unittest
 from unittest import mock
 
@@ -79,43 +79,14 @@ class ThawTest(unittest.TestCase):
         self.assertIn('Domain not found', err)
 
 
-class CheckTest(unittest.TestCase):
+class QuietTest(unittest.TestCase):
 
-    def _check(self, text: str) -> tuple[int, str, str]:
-        with tempfile.NamedTemporaryFile('w', suffix='.conf') as file:
-            file.write(text)
-            file.flush()
-            return run('check', '--config-file', file.name)
-
-    def test_good(self) -> None:
-        code, out, _ = self._check('[quiesce]\nfreeze_timeout = 7\n')
-        self.assertEqual(0, code)
-        self.assertIn('[quiesce] freeze_timeout = 7\n', out)
-        self.assertIn('compute_driver.py', out)
-        self.assertIn('Nova %s fits; ' % metadata.version('nova'), out)
-
-    def test_unsupported_nova(self) -> None:
-        with mock.patch('importlib.metadata.version', autospec=True,
-                        return_value='28.3.1'):
-            code, _, err = self._check('')
-        self.assertEqual(1, code)
-        self.assertIn('28.3.1', err)
-        self.assertIn('It supports Nova 29 (2024.1) to 34 (2026.2)', err)
-
-    def test_risky(self) -> None:
-        with self.assertLogs('nova_quiesce', 'WARNING') as logs:
-            self.assertEqual(0, self._check(
-                '[DEFAULT]\nrpc_response_timeout = 50\n')[0])
-        self.assertIn('rpc_response_timeout (50 s)', logs.output[0])
-
-    def test_wrong_option(self) -> None:
-        code, _, err = self._check('[quiesce]\nfreeze_timeout = soon\n')
-        self.assertEqual(1, code)
-        self.assertIn('[quiesce] freeze_timeout', err)
-
-    def test_driver_not_found(self) -> None:
-        with mock.patch('importlib.util.find_spec', autospec=True,
-                        return_value=None):
-            code, _, err = self._check('')
-        self.assertEqual(1, code)
-        self.assertIn('reinstall nova-quiesce', err)
+    def test_libvirt_does_not_print_what_is_told(self) -> None:
+        done = subprocess.run(
+            [sys.executable, '-m', 'nova_quiesce.cmd.main', 'thaw', 'nobody',
+             '--uri', 'test:///default'],
+            capture_output=True, text=True, check=False)
+        self.assertEqual(1, done.returncode)
+        line, = done.stderr.splitlines()
+        self.assertTrue(line.startswith('nova-quiesce: '), line)
+        self.assertIn('Domain not found', line)
