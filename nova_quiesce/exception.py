@@ -39,8 +39,9 @@ class AgentNotConfigured(NotFrozen):
 
     def __init__(self) -> None:
         super().__init__(
-            'the instance has no guest agent channel; set '
-            'hw_qemu_guest_agent=yes on its image and rebuild it')
+            'the instance has no guest agent channel; stop it, have the '
+            'operator set hw_qemu_guest_agent=yes on the instance (its image '
+            'is not read again), and start it')
 
 
 class AgentNotConnected(NotFrozen):
@@ -66,14 +67,17 @@ class GuestNotRunning(NotFrozen):
 
     def __init__(self) -> None:
         super().__init__(
-            'the guest is paused or not running; resume it first')
+            'the guest is paused or not running; resume it first, or start '
+            'it')
 
 
 class GuestGone(NotFrozen):
     """The domain no longer exists."""
 
     def __init__(self) -> None:
-        super().__init__('the instance no longer exists on this host')
+        super().__init__(
+            'the instance no longer exists on this host, or is shut off; try '
+            'again once it runs')
 
 
 class HypervisorUnreachable(NotFrozen):
@@ -90,8 +94,9 @@ class AlreadyFrozen(NotFrozen):
 
     def __init__(self) -> None:
         super().__init__(
-            'the filesystems are frozen already, by something other than '
-            'this snapshot; thaw them (nova-quiesce thaw) and try again')
+            'the guest agent says that the filesystems are frozen already, by '
+            'something other than this snapshot; try again when that is done, '
+            'or ask the operator what it is')
 
 
 class UnknownMountpoint(NotFrozen):
@@ -100,7 +105,8 @@ class UnknownMountpoint(NotFrozen):
     def __init__(self, mountpoint: str) -> None:
         super().__init__(
             'the guest agent lists no filesystem that is mounted at %s; mount '
-            'it, or correct os_quiesce_mountpoints' % mountpoint)
+            'it, or remove os_quiesce_mountpoints from the image'
+            % mountpoint)
 
 
 class WindowBusy(NotFrozen):

@@ -41,7 +41,7 @@ class NoLease(exception.NotFrozen):
     def __init__(self) -> None:
         super().__init__(
             'this compute host cannot write down that it freezes the guest; '
-            'ask its operator, or move the instance')
+            'ask its operator, who can move the instance to another')
 
 
 class Hold:

@@ -34,6 +34,9 @@ SKIP_PROPERTY = 'os_skip_quiesce'
 LIMIT_PROPERTY = 'os_quiesce_max_freeze_time'
 MOUNTPOINTS_PROPERTY = 'os_quiesce_mountpoints'
 OS_PROPERTY = 'os_type'
+#: What the specification of Nova's feature calls :data:`REQUIRE_PROPERTY`, and
+#: so do documents and products that follow it. Nova never read it.
+SPECIFIED_PROPERTY = 'hw_require_fsfreeze'
 
 #: The properties that :func:`asked` reads.
 WISH_PROPERTIES = (REQUIRE_PROPERTY, AGENT_PROPERTY, SKIP_PROPERTY)
@@ -123,7 +126,7 @@ _STANDING_STILL = {
 
 _NO_MOUNTPOINTS = (
     'os_quiesce_mountpoints is no list of absolute paths with commas between '
-    'them, of %d at most; set it anew, or remove it' % _MAX_MOUNTPOINTS)
+    'them, of %d at most; remove it from the image' % _MAX_MOUNTPOINTS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -290,7 +293,7 @@ def _host_obstacle(wish: Policy, options: Options,
                    state: State) -> str | None:
     if options.mode == MODE_OFF:
         return ('quiesce is switched off on this compute host; ask its '
-                'operator, or move the instance')
+                'operator, who can move the instance to another')
     if options.mode == MODE_REQUIRED and wish is not Policy.REQUIRE:
         return ('this compute host quiesces only instances whose image sets '
                 'os_require_quiesce')
@@ -302,10 +305,12 @@ def _host_obstacle(wish: Policy, options: Options,
 
 def _remarks(properties: abc.Mapping[str, object],
              options: Options) -> abc.Iterator[str]:
-    if _says(properties, REQUIRE_PROPERTY) is None:
-        yield 'os_require_quiesce is neither yes nor no, and counts as yes'
-    if _says(properties, SKIP_PROPERTY) is None:
-        yield 'os_skip_quiesce is neither yes nor no, and counts as no'
+    yield from _misspelt(properties)
+    if (_says(properties, SPECIFIED_PROPERTY) is not False and
+            not _required(properties)):
+        yield ('hw_require_fsfreeze has no effect: neither Nova nor this '
+               'driver reads it. os_require_quiesce=yes is what requires '
+               'quiesce')
     if _opted_out(properties) and not options.allow_opt_out:
         yield 'os_skip_quiesce is not followed: [quiesce] allow_opt_out is off'
     elif _opted_out(properties) and _required(properties):
@@ -313,6 +318,15 @@ def _remarks(properties: abc.Mapping[str, object],
     if MOUNTPOINTS_PROPERTY in properties and not options.allow_mountpoints:
         yield ('os_quiesce_mountpoints is not followed: [quiesce] '
                'allow_mountpoints is off')
+
+
+def _misspelt(
+        properties: abc.Mapping[str, object]) -> abc.Iterator[str]:
+    for name, reading in ((REQUIRE_PROPERTY, 'yes'), (SKIP_PROPERTY, 'no'),
+                          (AGENT_PROPERTY, 'no, as it does for Nova')):
+        if _says(properties, name) is None:
+            yield '%s is neither yes nor no, and counts as %s' % (
+                name, reading)
     if LIMIT_PROPERTY in properties and image_limit(properties) is None:
         yield ('os_quiesce_max_freeze_time is no number of seconds above 0, '
                "and the operator's limit counts")

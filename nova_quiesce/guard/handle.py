@@ -46,8 +46,8 @@ class GuardUnavailable(exception.NotFrozen):
 
     def __init__(self) -> None:
         super().__init__(
-            'the thaw guard of this compute host does not work; the log of '
-            'nova-compute tells why')
+            'the thaw guard of this compute host does not work; ask its '
+            'operator, whom the log of nova-compute tells why')
 
 
 class Guard:

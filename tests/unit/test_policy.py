@@ -122,8 +122,28 @@ class WishTest(PolicyTestCase):
             self._assert_skipped('asks for no quiesce', properties)
 
     def test_unknown_agent_value_is_no_agent_as_in_nova(self) -> None:
-        self._assert_skipped('asks for no quiesce',
-                             {'hw_qemu_guest_agent': 'banana'})
+        decision = self._assert_skipped('asks for no quiesce',
+                                        {'hw_qemu_guest_agent': 'banana'})
+        self._assert_remark('counts as no, as it does for Nova', decision)
+
+    def test_wish_under_the_name_that_nova_never_read(self) -> None:
+        for value in ('yes', 'true', 'ture'):
+            wish = {'hw_require_fsfreeze': value}
+            decision = self._assert_tried(
+                policy.Policy.PREFER, {**PREFER, **wish})
+            self._assert_remark('os_require_quiesce=yes is what', decision)
+            decision = self._assert_skipped('asks for no quiesce', wish)
+            self._assert_remark('os_require_quiesce=yes is what', decision)
+
+    def test_wish_under_both_names(self) -> None:
+        decision = self._assert_tried(policy.Policy.REQUIRE, {
+            **REQUIRE, 'hw_require_fsfreeze': 'yes'})
+        self.assertEqual((), decision.remarks)
+
+    def test_no_wish_under_that_name(self) -> None:
+        decision = self._assert_tried(policy.Policy.PREFER, {
+            **PREFER, 'hw_require_fsfreeze': 'no'})
+        self.assertEqual((), decision.remarks)
 
 
 class ObstacleTest(PolicyTestCase):
