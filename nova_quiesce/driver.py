@@ -41,24 +41,29 @@ class QuiesceMixin(image_backed.ImageBackedMixin,
         super().init_host(host)
         inheritance.forget_on_host(host)
 
+    def _meet(self, context: seams.RequestContext,
+              instance: seams.Instance) -> None:
+        inheritance.forget_parents_record(instance)
+        self._duties.lend(context)
+
     def spawn(self, context: seams.RequestContext, instance: seams.Instance,
               image_meta: object, *args: object, **kwargs: object) -> None:
         """Build an instance."""
-        inheritance.forget_parents_record(instance)
+        self._meet(context, instance)
         super().spawn(context, instance, image_meta, *args, **kwargs)
 
     def power_on(self, context: seams.RequestContext,
                  instance: seams.Instance, network_info: object,
                  *args: object, **kwargs: object) -> None:
         """Start an instance."""
-        inheritance.forget_parents_record(instance)
+        self._meet(context, instance)
         super().power_on(context, instance, network_info, *args, **kwargs)
 
     def reboot(self, context: seams.RequestContext, instance: seams.Instance,
                network_info: object, reboot_type: str, *args: object,
                **kwargs: object) -> None:
         """Reboot an instance."""
-        inheritance.forget_parents_record(instance)
+        self._meet(context, instance)
         super().reboot(context, instance, network_info, reboot_type, *args,
                        **kwargs)
 
@@ -66,14 +71,14 @@ class QuiesceMixin(image_backed.ImageBackedMixin,
                network_info: object, *args: object,
                **kwargs: object) -> None:
         """Resume an instance that was suspended."""
-        inheritance.forget_parents_record(instance)
+        self._meet(context, instance)
         super().resume(context, instance, network_info, *args, **kwargs)
 
     def post_live_migration_at_destination(
             self, context: seams.RequestContext, instance: seams.Instance,
             network_info: object, *args: object, **kwargs: object) -> None:
         """Take over an instance that was migrated to this host."""
-        inheritance.forget_parents_record(instance)
+        self._meet(context, instance)
         super().post_live_migration_at_destination(
             context, instance, network_info, *args, **kwargs)
 
@@ -82,7 +87,7 @@ class QuiesceMixin(image_backed.ImageBackedMixin,
             instance: seams.Instance, *args: object,
             **kwargs: object) -> None:
         """Start an instance that was moved to this host, or resized."""
-        inheritance.forget_parents_record(instance)
+        self._meet(context, instance)
         super().finish_migration(
             context, migration, instance, *args, **kwargs)
 
@@ -90,7 +95,7 @@ class QuiesceMixin(image_backed.ImageBackedMixin,
             self, context: seams.RequestContext, instance: seams.Instance,
             network_info: object, *args: object, **kwargs: object) -> None:
         """Start an instance that is back on this host."""
-        inheritance.forget_parents_record(instance)
+        self._meet(context, instance)
         super().finish_revert_migration(
             context, instance, network_info, *args, **kwargs)
 

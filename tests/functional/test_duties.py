@@ -249,6 +249,11 @@ class DutiesTest(base.QuiesceTestBase):
         self.create_image(other, 'other')
         self._assert_put_away_at_last(image_id)
 
+    def test_nova_compute_dies_and_a_server_is_rebooted(self) -> None:
+        server, image_id = self._snapshot_and_die(base.QUIESCED)
+        self._reboot_server(server)
+        self._assert_put_away_at_last(image_id)
+
     def test_nova_compute_dies_where_it_is_only_preferred(self) -> None:
         server, image_id = self._snapshot_and_die(base.PREFERRED)
         self.create_image(server, 'next')
