@@ -26,14 +26,16 @@ import typing
 import libvirt
 
 from nova_quiesce import exception
+from nova_quiesce import filesystems
+from nova_quiesce import texts
 
 LOG = logging.getLogger(__name__)
 
-#: The most text of a guest's answer that is passed on, in characters.
-MAX_TEXT = 200
-#: The most filesystems that are believed; more is not a guest, it is an
-#: attack on this process's memory or on the log.
-MAX_FILESYSTEMS = 1024
+#: The most filesystems that are believed to be counted.
+MAX_FILESYSTEMS = filesystems.MAX_LISTED
+
+#: What can be shown of a text that a guest, or a program, chose.
+printable = texts.printable
 
 # libvirt gives one code to several causes, so the text has to tell them
 # apart. Measured on libvirt 9.0; a text that is not known counts as "maybe
@@ -85,12 +87,18 @@ class Agent:
         :class:`nova_quiesce.exception.GuestGone` where there is none.
     :param timeouts: how long each kind of call may take
     :param mountpoints: of the filesystems to freeze; empty for all
+    :param is_strict: whether a freeze that is known to leave out a
+        filesystem counts as failed
+    :ivar listed: the filesystems that the guest had at the preflight; None
+        where the agent would not tell
     """
 
     def __init__(self, lookup: abc.Callable[[], Domain],
-                 timeouts: Timeouts,
-                 mountpoints: tuple[str, ...] = ()) -> None:
+                 timeouts: Timeouts, mountpoints: tuple[str, ...] = (),
+                 is_strict: bool = False) -> None:
         self.mountpoints = mountpoints
+        self.listed: filesystems.Listing = None
+        self._is_strict = is_strict
         self._lookup = lookup
         self._timeouts = timeouts
         self._domain: Domain | None = None
@@ -121,31 +129,33 @@ class Agent:
             agent answered and would not tell
         :raises NotFrozen: the agent cannot be used, and why
         """
-        answer = self._list_filesystems()
+        self.listed = self._list_filesystems()
         for mountpoint in self.mountpoints:
             # The agent takes one that it does not know, and freezes nothing.
-            if mountpoint not in {_mountpoint(entry)
-                                  for entry in answer or ()}:
+            if mountpoint not in {one.mountpoint
+                                  for one in self.listed or ()}:
                 raise exception.UnknownMountpoint(mountpoint)
-        return None if answer is None else len(answer)
+        return None if self.listed is None else len(self.listed)
 
-    def _list_filesystems(self) -> list[object] | None:
+    def _list_filesystems(self) -> filesystems.Listing:
         try:
             with self._limited(self._timeouts.ask) as domain:
-                answer = domain.fsInfo()
+                return filesystems.parse(domain.fsInfo())
         except libvirt.libvirtError as error:
             self._refuse_dead(error)
-            return None
-        if not isinstance(answer, list) or len(answer) > MAX_FILESYSTEMS:
-            return None
-        return answer
+        except UnicodeDecodeError:
+            # Of libvirt's binding: the guest's text is no text.
+            LOG.debug('A guest agent lists filesystems with names that '
+                      'cannot be read')
+        return None
 
     def freeze(self) -> int:
         """Freeze the guest's filesystems.
 
         :returns: the agent's count of the filesystems frozen, at least 1
         :raises NotFrozen: the freeze did not reach the guest
-        :raises MaybeFrozen: it may have; the caller has to thaw
+        :raises MaybeFrozen: it may have, or did and not all that was to be
+            frozen; the caller has to thaw
         """
         try:
             with self._limited(self._timeouts.freeze) as domain:
@@ -154,7 +164,15 @@ class Agent:
             raise self._explain_freeze(error) from error
         if not _is_count(count) or count == 0:
             raise exception.NothingFrozen()
+        if self._is_strict:
+            self._refuse_shortfall(count)
         return count
+
+    def _refuse_shortfall(self, count: int) -> None:
+        shortfall = filesystems.Tally(
+            self.listed, self.mountpoints, count).shortfall()
+        if shortfall:
+            raise exception.TooFewFrozen(shortfall)
 
     def thaw(self) -> int:
         """Thaw all filesystems of the guest.
@@ -234,11 +252,6 @@ class Agent:
         return not domain.isActive() and not domain.hasManagedSaveImage()
 
 
-def _mountpoint(entry: object) -> object:
-    """Of libvirt's (mount point, name, type, disks)."""
-    return entry[0] if isinstance(entry, tuple) and entry else None
-
-
 def _unlimit(domain: Domain) -> None:
     try:
         domain.agentSetResponseTimeout(
@@ -252,19 +265,9 @@ def text_of(error: libvirt.libvirtError) -> str:
     """The text of a libvirt error, safe to log and to show to a tenant.
 
     :param error: an error whose text may have been chosen inside a guest
-    :returns: one line of at most :data:`MAX_TEXT` characters
+    :returns: one short line
     """
     return printable(str(error.get_error_message() or error))
-
-
-def printable(text: str) -> str:
-    """What can be shown of a text that somebody else chose.
-
-    :param text: any text
-    :returns: one line of at most :data:`MAX_TEXT` characters
-    """
-    shown = ''.join(c if c.isprintable() else ' ' for c in text[:MAX_TEXT * 4])
-    return ' '.join(shown.split())[:MAX_TEXT]
 
 
 def _never_sent(

@@ -19,6 +19,11 @@ import dataclasses
 import datetime
 import enum
 
+from nova_quiesce import filesystems
+from nova_quiesce import texts
+
+#: The most that a reason says, in characters: Cinder stores no more of it.
+MAX_REASON = 255
 #: Each image property of the record starts with this.
 PREFIX = 'quiesce_'
 
@@ -48,6 +53,8 @@ class Evidence:
     :ivar closed_at: when the thaw was sent, by ``time.monotonic()``
     :ivar mountpoints: of the filesystems that were to be frozen; empty for
         all
+    :ivar listed: the filesystems that the agent listed before the freeze;
+        None where it did not
     """
 
     frozen_at: datetime.datetime
@@ -57,17 +64,29 @@ class Evidence:
     lapse: str | None = None
     closed_at: float = 0.0
     mountpoints: tuple[str, ...] = ()
+    listed: filesystems.Listing = None
+
+    @property
+    def tally(self) -> filesystems.Tally:
+        """The count of the frozen, beside what was listed."""
+        return filesystems.Tally(self.listed, self.mountpoints, self.frozen)
 
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """What is claimed of one snapshot, and why."""
+    """What is claimed of one snapshot, and why.
+
+    :ivar reason: why the level is what it is
+    :ivar remark: what else a reader has to know; goes on where the reason
+        ends
+    """
 
     level: Level
     reason: str
     frozen_at: datetime.datetime | None = None
     window_ms: int = 0
     filesystems: int = 0
+    remark: str = ''
 
     def properties(self) -> dict[str, str]:
         """The record as image properties.
@@ -82,7 +101,8 @@ class Record:
                      if self.frozen_at else '')
         return {
             PREFIX + 'consistency': self.level.value,
-            PREFIX + 'reason': self.reason,
+            PREFIX + 'reason': texts.shorten(
+                self.reason, MAX_REASON - len(self.remark)) + self.remark,
             PREFIX + 'frozen_at': frozen_at,
             PREFIX + 'window_ms': str(self.window_ms),
             PREFIX + 'filesystems': str(self.filesystems),
@@ -98,13 +118,14 @@ def judge(evidence: Evidence) -> Record:
 
     :param evidence: the window, after it closed
     :returns: level ``filesystem`` only if at least one filesystem was
-        frozen, all of them still were at the thaw, and the freeze did not
-        lapse; else ``crash`` with the reason
+        frozen, and each that was listed and can be, all of them still were
+        at the thaw, and the freeze did not lapse; else ``crash`` with the
+        reason
     """
     doubt = _doubt(evidence)
     return Record(
         level=Level.CRASH if doubt else Level.FILESYSTEM,
-        reason=doubt or _what_held(evidence),
+        reason=doubt or evidence.tally.held(),
         frozen_at=evidence.frozen_at,
         window_ms=round(evidence.seconds * 1000),
         filesystems=evidence.frozen)
@@ -123,18 +144,14 @@ def offline() -> Record:
     return Record(Level.OFFLINE, 'the instance was shut off')
 
 
-def _what_held(evidence: Evidence) -> str:
-    if evidence.mountpoints:
-        return ('these filesystems stayed frozen during the cut, as the image '
-                'asks: %s' % ', '.join(evidence.mountpoints))
-    return 'all filesystems stayed frozen during the cut'
-
-
 def _doubt(evidence: Evidence) -> str | None:
     if evidence.lapse:
         return evidence.lapse
     if evidence.frozen < 1:
         return 'the guest agent froze no filesystem'
+    shortfall = evidence.tally.shortfall()
+    if shortfall:
+        return shortfall
     if evidence.thawed is None:
         return 'the thaw was not confirmed'
     if evidence.thawed < evidence.frozen:

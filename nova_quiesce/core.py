@@ -108,7 +108,8 @@ class CoreMixin(_Base):
         return guest_agent.Agent(
             functools.partial(self._find_domain, instance.uuid),
             self._safety.timeouts(decision.limits.freeze_timeout),
-            decision.mountpoints)
+            decision.mountpoints,
+            decision.policy is quiesce_policy.Policy.REQUIRE)
 
     def _find_domain(self, instance_uuid: str) -> recovery.Domain:
         try:

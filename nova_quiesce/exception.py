@@ -158,6 +158,10 @@ class NothingFrozen(MaybeFrozen):
             'mounted filesystems that can be frozen')
 
 
+class TooFewFrozen(MaybeFrozen):
+    """The freeze left out a filesystem, and all of them are required."""
+
+
 class ThawFailed(QuiesceError):
     """The thaw was not confirmed."""
 

@@ -38,6 +38,9 @@ def libvirt_error(code: int, text: str) -> libvirt.libvirtError:
 class FakeDomain:
     """A ``virDomain`` with a guest agent.
 
+    :ivar filesystems: how many it has, all ext4
+    :ivar unfrozen: what it lists besides, as libvirt does, and no freeze
+        reaches: its type cannot be frozen, say, or somebody else froze it
     :ivar frozen: whether the guest is frozen now
     :ivar calls: the agent commands sent to the guest, in order
     :ivar limits: the response timeout in force at each of them, in seconds
@@ -51,6 +54,7 @@ class FakeDomain:
 
     def __init__(self, filesystems: int = 2) -> None:
         self.filesystems = filesystems
+        self.unfrozen: list[tuple[str, str, str, list[str]]] = []
         self.number = 1
         self.frozen = False
         self.configured = True
@@ -59,6 +63,7 @@ class FakeDomain:
         self.defined = True
         self.hanging = False
         self.saved = False
+        self.list_answer: object = None
         self.thaw_answer: object = None
         self.freeze_answer: object = None
         self.calls: list[str] = []
@@ -112,8 +117,10 @@ class FakeDomain:
         self._reach('fsInfo')
         self._allow_only_in_thawed_guest('guest-get-fsinfo')
         self._finish('fsInfo')
-        return [('/fs%d' % number, 'vda%d' % number, 'ext4', ['vda'])
-                for number in range(self.filesystems)]
+        if self.list_answer is not None:
+            return self.list_answer
+        return [*(('/fs%d' % number, 'vda%d' % number, 'ext4', ['vda'])
+                  for number in range(self.filesystems)), *self.unfrozen]
 
     def fsFreeze(self, mountpoints: list[str] | None = None) -> int:
         """Freeze; with :attr:`hanging` set, only :meth:`land` freezes."""

@@ -35,6 +35,7 @@ from nova_quiesce.cuts import cold
 from nova_quiesce.cuts import mirror
 from nova_quiesce import disks
 from nova_quiesce import inheritance
+from nova_quiesce import instances
 from nova_quiesce import live
 from nova_quiesce import report
 from nova_quiesce import seams
@@ -120,7 +121,8 @@ class ImageBackedMixin(core.CoreMixin):
                 decision, agent,
                 lambda is_saved: self._safety.new_window(
                     agent, instance, decision.limits, context.request_id,
-                    'snapshot', is_saved)))
+                    'snapshot', is_saved),
+                instances.left_out_of_image(context, instance)))
 
     def _suspend_guest_for_snapshot(
             self, context: seams.RequestContext, live_snapshot: bool,

@@ -98,3 +98,22 @@ def volume_ids(context: seams.RequestContext,
     bdms = objects.BlockDeviceMappingList.get_by_instance_uuid(
         context, instance.uuid)
     return {bdm.volume_id for bdm in bdms if bdm.is_volume}
+
+
+def left_out_of_image(context: seams.RequestContext,
+                      instance: seams.Instance) -> str:
+    """What the image of an image-backed instance does not hold.
+
+    :param context: the request's
+    :param instance: whose image
+    :returns: the end of a sentence; empty where no volume is attached, or
+        that is not known
+    """
+    try:
+        count = len(volume_ids(context, instance))
+    except Exception as error:
+        LOG.warning('The volumes of the instance were not looked up: %s',
+                    error, instance=instance)
+        return ''
+    return ('; the image holds the root disk alone, without %d attached '
+            'volume%s' % (count, '' if count == 1 else 's')) if count else ''

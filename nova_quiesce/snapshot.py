@@ -18,6 +18,7 @@ in it, in the order of the methods below.
 
 from collections import abc
 import contextlib
+import dataclasses
 
 from oslo_log import log as logging
 
@@ -39,18 +40,30 @@ class Snapshot:
     :param agent: the guest's agent
     :param new_window: makes a freeze window of this guest; told whether the
         guest is suspended to disk inside it
+    :param remark: what every record of it says besides
     """
 
     def __init__(
             self, decision: quiesce_policy.Decision,
             agent: guest_agent.Agent,
-            new_window: abc.Callable[[bool], freeze_window.Window]) -> None:
+            new_window: abc.Callable[[bool], freeze_window.Window],
+            remark: str = '') -> None:
+        self._remark = remark
         self._decision = decision
         self._agent = agent
         self._new_window = new_window
         self._usable = False
         self.record = consistency.crash(
             'this storage back end is snapshotted without a freeze')
+
+    @property
+    def record(self) -> consistency.Record:
+        """What is claimed of it by now."""
+        return self._record
+
+    @record.setter
+    def record(self, record: consistency.Record) -> None:
+        self._record = dataclasses.replace(record, remark=self._remark)
 
     def find_offline(self) -> None:
         """Note that the instance is shut off."""

@@ -106,7 +106,8 @@ class Window:
             frozen_at=self._frozen_at,
             seconds=(self._ended or time.monotonic()) - self._started,
             frozen=self._frozen, thawed=thawed, lapse=lapse,
-            closed_at=closed_at, mountpoints=self._agent.mountpoints)
+            closed_at=closed_at, mountpoints=self._agent.mountpoints,
+            listed=self._agent.listed)
         LOG.info('Guest %(name)s: thawed %(count)s filesystems, the freeze '
                  'window took %(ms)d ms',
                  {'name': self._name, 'count': thawed,

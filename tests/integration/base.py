@@ -29,6 +29,8 @@ from quiescelab import tenant
 SOON = 30
 NO_CALLS = {'freeze': 0, 'thaw': 0}
 ONE_EACH = {'freeze': 1, 'thaw': 1}
+#: In the guest: a file that is a filesystem.
+ANOTHER = '/root/another'
 #: In the lab's directory of runtime files: the times that this run measured.
 MEASURED = 'measured'
 
@@ -141,6 +143,24 @@ class LabTestCase(unittest.TestCase):
         if found:
             self.addCleanup(self.user.remove_image, found[0])
         return Snapshotted(done, found[0] if found else None, log, offset)
+
+    def mount_boot(self) -> str:
+        """Mount what cannot be frozen; where it is, until the test ends."""
+        # The default character set is one of the distribution's kernel.
+        return self._mount('-t vfat -o iocharset=iso8859-1 /dev/vda1',
+                           '/tmp/boot')
+
+    def mount_another(self) -> str:
+        """Mount a second ext4; where it is, until the test ends."""
+        self.addCleanup(self.guest.run, 'rm %s' % ANOTHER)
+        self.guest.run('dd if=/dev/zero of=%s bs=1M count=8 2> /dev/null && '
+                       'mke2fs -F %s' % (ANOTHER, ANOTHER))
+        return self._mount('-t ext4 -o loop %s' % ANOTHER, '/tmp/another')
+
+    def _mount(self, what: str, where: str) -> str:
+        self.guest.run('mkdir -p %s && mount %s %s' % (where, what, where))
+        self.addCleanup(self.guest.run, 'umount %s' % where)
+        return where
 
     def record_of(self, taken: Snapshotted) -> dict[str, str]:
         """The record of a snapshot that succeeded."""

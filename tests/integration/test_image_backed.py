@@ -52,6 +52,27 @@ class RequiredTest(base.LabTestCase):
         self.assert_refused(taken, 'status 7')
         self.assertEqual(1, taken.sent['freeze'])
 
+    def test_type_that_cannot_be_frozen(self) -> None:
+        where = self.mount_boot()
+        taken = self.snapshot()
+        record = self.record_of(taken)
+        self.assertEqual('filesystem', record['consistency'], record)
+        self.assertEqual(
+            '1 filesystem stayed frozen during the cut; not frozen, because '
+            'its type cannot be: %s (vfat)' % where, record['reason'])
+        self.assertEqual('1', record['filesystems'])
+        self.assertFalse(self.needs_recovery(taken))
+
+    def test_one_is_frozen_by_somebody_else(self) -> None:
+        where = self.mount_another()
+        self.guest.run('fsfreeze --freeze %s' % where)
+        taken = self.snapshot()
+        self.assert_refused(taken, 'froze only 1 of these 2 filesystems: / '
+                            '(ext4), %s (ext4)' % where)
+        self.assertEqual(base.ONE_EACH, taken.sent)
+        # The agent's thaw leaves none out.
+        self.guest.run('touch %s/file' % where)
+
     def test_paused(self) -> None:
         self.user.act(self.server, 'pause')
         tenant.wait(lambda: self._status() == 'PAUSED', 30, 'the pause')
@@ -111,6 +132,17 @@ class PreferredTest(base.LabTestCase):
         self.assertEqual('crash', record['consistency'])
         self.assertIn('not connected', record['reason'])
         self.assertTrue(self.needs_recovery(taken))
+
+    def test_one_is_hidden_by_another_mount(self) -> None:
+        where = self.mount_another()
+        self.guest.run('mount -t tmpfs none %s' % where)
+        self.addCleanup(self.guest.run, 'umount %s' % where)
+        taken = self.snapshot()
+        record = self.record_of(taken)
+        self.assertEqual('crash', record['consistency'], record)
+        self.assertIn('froze only 1 of these 2', record['reason'])
+        # The others profit from the freeze all the same.
+        self.assertFalse(self.needs_recovery(taken))
 
     def test_failing_hook(self) -> None:
         self.guest.set_hook(freeze_fail=7)

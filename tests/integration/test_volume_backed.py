@@ -58,6 +58,15 @@ class RequiredTest(base.LabTestCase):
         self.assertIn('status 7', str(caught.exception))
         self.assertEqual([], self.user.images_named('never'))
 
+    def test_one_is_frozen_by_somebody_else(self) -> None:
+        where = self.mount_another()
+        self.guest.run('fsfreeze --freeze %s' % where)
+        with self.assertRaises(errors.LabError) as caught:
+            self.user.act(self.server, 'createImage', {'name': 'never'})
+        self.assertIn(': 409 ', str(caught.exception))
+        self.assertIn('froze only 1 of these 2', str(caught.exception))
+        self.assertEqual([], self.user.images_named('never'))
+
 
 class PreferredTest(base.LabTestCase):
     """The volume's image sets hw_qemu_guest_agent alone."""

@@ -86,6 +86,27 @@ class PreflightTest(AgentTestCase):
                    'Command guest-get-fsinfo has been disabled')
         self.assertIsNone(self.agent.preflight())
 
+    def test_what_is_listed_is_remembered(self) -> None:
+        self.domain.unfrozen = [('/boot/efi', 'vda9', 'vfat', ['vda'])]
+        self.assertEqual(3, self.agent.preflight())
+        assert self.agent.listed is not None
+        self.assertEqual(['/fs0 (ext4)', '/fs1 (ext4)', '/boot/efi (vfat)'],
+                         [str(one) for one in self.agent.listed])
+
+    def test_what_is_no_list_is_alive(self) -> None:
+        answers: tuple[object, ...] = (
+            'all of them', {'/': 'vda'}, [None], [('/',)],
+            [('/', 'vda1', 3, [])])
+        for answer in answers:
+            self.domain.list_answer = answer
+            self.assertIsNone(self.agent.preflight())
+            self.assertIsNone(self.agent.listed)
+
+    def test_names_that_are_no_text(self) -> None:
+        self.domain.errors['fsInfo'] = [
+            UnicodeDecodeError('utf-8', b'\xff', 0, 1, 'planned')]
+        self.assertIsNone(self.agent.preflight())
+
     def test_more_filesystems_than_any_guest_has(self) -> None:
         self.domain.filesystems = agent.MAX_FILESYSTEMS + 1
         self.assertIsNone(self.agent.preflight())
@@ -130,6 +151,22 @@ class FreezeTest(AgentTestCase):
         self.domain.filesystems = 0
         with self.assertRaises(exception.NothingFrozen):
             self.agent.freeze()
+
+    def test_one_is_left_out(self) -> None:
+        self.domain.unfrozen = [('/data', 'vdb', 'ext4', ['vdb'])]
+        self.agent.preflight()
+        self.assertEqual(2, self.agent.freeze())
+
+    def test_one_is_left_out_and_all_are_required(self) -> None:
+        strict = agent.Agent(lambda: self.domain, TIMEOUTS, is_strict=True)
+        self.domain.unfrozen = [('/boot/efi', 'vda9', 'vfat', ['vda'])]
+        strict.preflight()
+        self.assertEqual(2, strict.freeze())
+        strict.thaw()
+        self.domain.unfrozen = [('/data', 'vdb', 'ext4', ['vdb'])]
+        strict.preflight()
+        with self.assertRaisesRegex(exception.TooFewFrozen, 'only 2 of'):
+            strict.freeze()
 
     def test_malformed_count(self) -> None:
         for answer in (-1, None, '2', True, 2.0, [2], 10**9):

@@ -12,17 +12,22 @@
 
 """What may be claimed of a window, and how it is written down."""
 
+import dataclasses
 import datetime
 import unittest
 
 from nova_quiesce import consistency
+from nova_quiesce import filesystems
 
+LISTED = (filesystems.Filesystem('/', 'vda1', 'ext4'),
+          filesystems.Filesystem('/data', 'vdb', 'ext4'))
 FROZEN_AT = datetime.datetime(2026, 1, 2, 3, 4, 5, 678901, datetime.UTC)
 
 
 def evidence(frozen: int = 2, thawed: int | None = 2,
              lapse: str | None = None) -> consistency.Evidence:
-    return consistency.Evidence(FROZEN_AT, 0.0427, frozen, thawed, lapse)
+    return consistency.Evidence(
+        FROZEN_AT, 0.0427, frozen, thawed, lapse, listed=LISTED)
 
 
 class JudgeTest(unittest.TestCase):
@@ -55,6 +60,11 @@ class JudgeTest(unittest.TestCase):
     def test_nothing_frozen(self) -> None:
         self._assert_crash('froze no filesystem', evidence(0, 0))
 
+    def test_one_that_is_listed_was_not_frozen(self) -> None:
+        # What somebody else froze is thawed with the rest.
+        for thawed in (1, 2):
+            self._assert_crash('only 1 of these 2', evidence(1, thawed))
+
     def test_lapse(self) -> None:
         self._assert_crash('deadline', evidence(lapse='the deadline passed'))
 
@@ -64,7 +74,8 @@ class PropertiesTest(unittest.TestCase):
     def test_window(self) -> None:
         self.assertEqual(
             {'quiesce_consistency': 'filesystem',
-             'quiesce_reason': 'all filesystems stayed frozen during the cut',
+             'quiesce_reason': 'all filesystems that the guest agent lists '
+             'stayed frozen during the cut',
              'quiesce_frozen_at': '2026-01-02T03:04:05.678+00:00',
              'quiesce_window_ms': '43',
              'quiesce_filesystems': '2'},
@@ -86,7 +97,15 @@ class PropertiesTest(unittest.TestCase):
 
     def test_some_filesystems_are_named(self) -> None:
         record = consistency.judge(consistency.Evidence(
-            datetime.datetime.now(datetime.UTC), 0.05, 1, 1,
-            mountpoints=('/data',)))
+            FROZEN_AT, 0.05, 1, 1, mountpoints=('/data',), listed=LISTED))
         self.assertIs(consistency.Level.FILESYSTEM, record.level)
         self.assertIn('/data', record.reason)
+
+    def test_reason_and_remark_fit_into_what_cinder_stores(self) -> None:
+        for reason in ('why', 'x' * 240, 'x' * 1000):
+            record = dataclasses.replace(
+                consistency.crash(reason), remark='; and a remark')
+            text = record.properties()['quiesce_reason']
+            self.assertTrue(text.startswith(reason[:200]))
+            self.assertTrue(text.endswith('; and a remark'))
+            self.assertLessEqual(len(text), consistency.MAX_REASON)

@@ -36,14 +36,15 @@ class SnapshotTestCase(unittest.TestCase):
         self.frozen_at_cut: list[bool] = []
         self.addCleanup(test_window.wait_until_thawed, self.domain)
 
-    def _snapshot(self, wanted: policy.Policy) -> snapshot.Snapshot:
+    def _snapshot(self, wanted: policy.Policy,
+                  remark: str = '') -> snapshot.Snapshot:
         return snapshot.Snapshot(
             policy.Decision(
                 wanted, policy.Limits(1, 1),
                 reason=('the image asks for no quiesce'
                         if wanted is policy.Policy.SKIP else None)),
             agent.Agent(lambda: self.domain, agent.Timeouts(1, 1, 1)),
-            lambda is_saved: test_window.new_window(self.domain))
+            lambda is_saved: test_window.new_window(self.domain), remark)
 
     def _make(self) -> None:
         self.frozen_at_cut.append(self.domain.frozen)
@@ -107,6 +108,17 @@ class RequireTest(SnapshotTestCase):
         taking.find_offline()
         taking.check()
         self.assertIs(consistency.Level.OFFLINE, taking.record.level)
+
+    def test_each_record_has_the_remark(self) -> None:
+        taking = self._snapshot(policy.Policy.PREFER, '; and a remark')
+        taking.find_offline()
+        self.assertIn('off; and a', taking.record.properties()[
+            'quiesce_reason'])
+        taking.prepare()
+        taking.cut(self._make)
+        self.assertIs(consistency.Level.FILESYSTEM, taking.record.level)
+        self.assertTrue(taking.record.properties()['quiesce_reason'].endswith(
+            '; and a remark'))
 
     def test_path_without_a_window_fails(self) -> None:
         taking = self._snapshot(policy.Policy.REQUIRE)

@@ -90,6 +90,15 @@ class FrozenTest(unittest.TestCase):
         self.assertEqual((2, 2), (evidence.frozen, evidence.thawed))
         self.assertFalse(self.domain.frozen)
 
+    def test_what_was_listed_is_evidence(self) -> None:
+        listing = agent.Agent(lambda: self.domain, agent.Timeouts(1, 1, 1))
+        listing.preflight()
+        with window.frozen(window.Window(
+                listing, self.hold, 'guest', 0.05, 0.01)) as opened:
+            pass
+        self.assertEqual(listing.listed, opened.evidence.listed)
+        self.assertIn('all filesystems that', opened.evidence.tally.held())
+
     def test_window_is_measured(self) -> None:
         with window.frozen(new_window(self.domain, hold=self.hold)) as opened:
             time.sleep(0.02)

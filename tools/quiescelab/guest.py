@@ -57,9 +57,10 @@ ROOT_FILES = {
 ROOT_DIRECTORIES = ('bin', 'data', 'dev', 'proc', 'root', 'run', 'sys', 'tmp',
                     'var/lib/writer', 'var/log')
 
-#: What the guest needs of the kernel, where it is not built in.
+#: What the guest needs of the kernel, where it is not built in. A second
+#: filesystem is a file's, or the boot partition's, which cannot be frozen.
 MODULES = ('virtio_pci', 'virtio_blk', 'virtio_console', 'ext4', 'button',
-           'evdev')
+           'evdev', 'loop', 'nls_cp437', 'nls_iso8859_1', 'vfat')
 
 
 def build(dest: pathlib.Path, workdir: pathlib.Path,
