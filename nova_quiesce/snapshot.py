@@ -53,7 +53,7 @@ class Snapshot:
             'this storage back end is snapshotted without a freeze')
 
     def find_offline(self) -> None:
-        """Note that the instance is shut off."""
+        """Note that the guest had shut itself down."""
         self.record = consistency.offline()
 
     def find_unfreezable(self, reason: str) -> None:
