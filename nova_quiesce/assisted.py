@@ -49,9 +49,18 @@ class AssistedMixin(core.CoreMixin):
                 self._tell_lapse(instance, volume_id)
                 return
             snapshot = self._prepare_own(context, instance, guest)
-            create(guest=assisted.AssistedGuest(
-                guest, snapshot.cut_unless_refused))
+            with self._shutdowns.kept(instance.uuid):
+                create(guest=assisted.AssistedGuest(
+                    guest, snapshot.cut_unless_refused))
             self._tell(instance, volume_id, snapshot)
+
+    def volume_snapshot_delete(
+            self, context: seams.RequestContext, instance: seams.Instance,
+            volume_id: str, snapshot_id: str, delete_info: object) -> None:
+        """Delete a volume snapshot, which rewrites a disk that is off."""
+        with self._shutdowns.kept(instance.uuid):
+            super().volume_snapshot_delete(
+                context, instance, volume_id, snapshot_id, delete_info)
 
     def _prepare_own(self, context: seams.RequestContext,
                      instance: seams.Instance,
@@ -65,7 +74,7 @@ class AssistedMixin(core.CoreMixin):
         # What is suspended to disk is shut off for libvirt.
         if (instance.vm_state != vm_states.SUSPENDED and
                 guest.get_power_state(self._host) == power_state.SHUTDOWN):
-            snapshot.find_offline()
+            self._find_shut_off(instance, snapshot)
         else:
             snapshot.prepare()
         return snapshot

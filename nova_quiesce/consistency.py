@@ -33,7 +33,7 @@ class Level(enum.Enum):
 
     #: Cut wholly inside a verified freeze.
     FILESYSTEM = 'filesystem'
-    #: The instance was shut off: there was nothing to freeze.
+    #: The guest had shut itself down: there was nothing to freeze.
     OFFLINE = 'offline'
     #: Neither: as after a power failure.
     CRASH = 'crash'
@@ -140,8 +140,8 @@ def crash(reason: str) -> Record:
 
 
 def offline() -> Record:
-    """The record of a snapshot of an instance that was shut off."""
-    return Record(Level.OFFLINE, 'the instance was shut off')
+    """The record of a snapshot of a guest that had shut itself down."""
+    return Record(Level.OFFLINE, 'the guest had shut itself down')
 
 
 def _doubt(evidence: Evidence) -> str | None:

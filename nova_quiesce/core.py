@@ -13,6 +13,7 @@
 """What the driver's snapshots, of both kinds, have in common."""
 
 import functools
+import os.path
 import typing
 
 import libvirt
@@ -24,15 +25,19 @@ from nova_quiesce import agent as guest_agent
 from nova_quiesce import conf
 from nova_quiesce import exception
 from nova_quiesce import instances
+from nova_quiesce import lease_directory
 from nova_quiesce import live
 from nova_quiesce import policy as quiesce_policy
 from nova_quiesce import properties
 from nova_quiesce.record import duties
 from nova_quiesce.record import glance
 from nova_quiesce.record import volume_backed
-from nova_quiesce import recovery
 from nova_quiesce import safety
 from nova_quiesce import seams
+from nova_quiesce import shutdown
+from nova_quiesce import shutdown_notes
+from nova_quiesce import snapshot as taken
+from nova_quiesce import traces
 
 if typing.TYPE_CHECKING:
     _Base = seams.LibvirtDriver
@@ -51,6 +56,11 @@ class CoreMixin(_Base):
         conf.validate(CONF)
         super().__init__(virtapi, read_only)
         self._safety = safety.Safety(CONF.quiesce, self._uri())
+        self._shutdowns = shutdown.Shutdowns(
+            shutdown_notes.Notes(os.path.join(
+                CONF.quiesce.lease_directory, lease_directory.SHUTDOWNS)),
+            self._find_domain, traces.of_root_disk)
+        self._shutdowns.events.listen(self._host)
         self._properties = properties.Reader(
             self._image_api, self._volume_api, instances.root_volume_id,
             CONF.quiesce)
@@ -67,6 +77,7 @@ class CoreMixin(_Base):
         super().init_host(host)
         self._safety.start(self._find_domain)
         self._duties.start()
+        self._shutdowns.start()
         live.clear(self._host)
 
     def cleanup_host(self, host: str) -> None:
@@ -77,6 +88,7 @@ class CoreMixin(_Base):
         """
         self._safety.stop()
         self._duties.stop()
+        self._shutdowns.stop()
         live.clear(self._host)
         super().cleanup_host(host)
 
@@ -91,6 +103,14 @@ class CoreMixin(_Base):
         self._safety.held.lapse(
             instance.uuid,
             '%s was %s during the snapshot' % (what, operation))
+
+    def _find_shut_off(self, instance: seams.Instance,
+                       snapshot: taken.Snapshot) -> None:
+        reason = self._shutdowns.why_not_clean(instance.uuid)
+        if reason is None:
+            snapshot.find_offline()
+        else:
+            snapshot.find_unfreezable(reason)
 
     def _decide(self, context: seams.RequestContext,
                 instance: seams.Instance) -> quiesce_policy.Decision:
@@ -111,9 +131,9 @@ class CoreMixin(_Base):
             decision.mountpoints,
             decision.policy is quiesce_policy.Policy.REQUIRE)
 
-    def _find_domain(self, instance_uuid: str) -> recovery.Domain:
+    def _find_domain(self, instance_uuid: str) -> shutdown.Domain:
         try:
-            domain: recovery.Domain = self._new_connection(
+            domain: shutdown.Domain = self._new_connection(
                 ).lookupByUUIDString(instance_uuid)
         except libvirt_driver.libvirt.libvirtError as error:
             if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:

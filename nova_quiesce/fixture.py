@@ -50,6 +50,9 @@ class FakeDomain:
         under asks for, and before that call answers; what they raise, it
         raises
     :ivar timeout: the response timeout in force, in seconds
+    :ivar ignoring: whether the guest does not react to its power button
+    :ivar shutoff: the reason that libvirt tells for the domain being shut
+        off; None where it is not
     """
 
     def __init__(self, filesystems: int = 2) -> None:
@@ -63,6 +66,8 @@ class FakeDomain:
         self.defined = True
         self.hanging = False
         self.saved = False
+        self.ignoring = False
+        self.shutoff: int | None = None
         self.list_answer: object = None
         self.thaw_answer: object = None
         self.freeze_answer: object = None
@@ -83,7 +88,7 @@ class FakeDomain:
         """1 unless the domain is shut off, or suspended to disk."""
         if not self.defined:
             raise self._no_domain()
-        return 0 if self.saved else 1
+        return 0 if self.saved or self.shutoff is not None else 1
 
     def hasManagedSaveImage(self, flags: int = 0) -> int:
         """1 where the domain is suspended to disk."""
@@ -190,9 +195,14 @@ class FakeDomain:
         return 0
 
     def state(self, flags: int = 0) -> list[int]:
-        """What the domain does; :attr:`stuck` after a failed write."""
+        """What the domain does, and why.
+
+        :attr:`stuck` after a failed write.
+        """
         if not self.defined:
             raise self._no_domain()
+        if self.shutoff is not None:
+            return [libvirt.VIR_DOMAIN_SHUTOFF, self.shutoff]
         if self.stuck:
             return [libvirt.VIR_DOMAIN_PAUSED,
                     libvirt.VIR_DOMAIN_PAUSED_IOERROR]

@@ -54,6 +54,7 @@ class InProgress:
     :ivar max_freeze_time: how long the guest may be frozen, in seconds
     :ivar snapshot: what is decided, tried and proven for it
     :ivar is_running: whether the instance runs while it is copied
+    :ivar is_shut_off: whether it is off, and not suspended, while it is
     :ivar suspension: while it does not, because it was suspended for that
     :ivar upload: its disk's image, where Glance gets it without a file
     """
@@ -63,6 +64,7 @@ class InProgress:
     max_freeze_time: float
     snapshot: taken.Snapshot
     is_running: bool = False
+    is_shut_off: bool = False
     suspension: cold.Suspension | None = None
     upload: live.Upload | None = None
 
@@ -136,7 +138,8 @@ class ImageBackedMixin(core.CoreMixin):
                 'the instance is suspended, and what its memory holds is not '
                 'part of the snapshot; resume it first')
         elif current_power_state == power_state.SHUTDOWN:
-            snapshot.find_offline()
+            in_progress.is_shut_off = True
+            self._find_shut_off(instance, snapshot)
         else:
             snapshot.prepare()
             in_progress.is_running = True
@@ -169,7 +172,11 @@ class ImageBackedMixin(core.CoreMixin):
             self, context: seams.RequestContext, live_snapshot: bool,
             original_power_state: int, instance: seams.Instance,
             guest: typing.Any) -> None:
-        self._end_suspension(self._snapshots[instance.uuid])
+        in_progress = self._snapshots[instance.uuid]
+        self._end_suspension(in_progress)
+        if in_progress.is_shut_off:
+            # It has to have stayed so.
+            self._find_shut_off(instance, in_progress.snapshot)
 
     def _end_suspension(self, in_progress: InProgress) -> None:
         suspension, in_progress.suspension = in_progress.suspension, None

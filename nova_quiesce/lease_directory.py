@@ -29,6 +29,8 @@ VERSION = 1
 _SUFFIX = '.lease'
 #: Beside the leases: what their requests owe.
 DUTIES = 'duties'
+#: And which guests shut themselves down.
+SHUTDOWNS = 'shutdowns'
 
 
 class Problem(typing.NamedTuple):
@@ -131,7 +133,7 @@ class LeaseDirectory:
         problems: list[Problem] = []
         with self._reading() as opened:
             for name in opened.names():
-                if name == DUTIES:
+                if name in (DUTIES, SHUTDOWNS):
                     continue
                 try:
                     lease = _read(opened, name)

@@ -53,8 +53,9 @@ CALLED: dict[str, tuple[str, ...] | None] = {
         'self', 'volume', 'name', 'pool', 'protect'),
     'nova.storage.rbd_utils:RBDDriver.remove_snap': (
         'self', 'volume', 'name', 'ignore_errors'),
+    'nova.storage.rbd_utils:RBDDriver.__init__': ('self', 'pool'),
     'nova.storage.rbd_utils:RBDVolumeProxy.__init__': (
-        'self', 'driver', 'name', 'pool'),
+        'self', 'driver', 'name', 'pool', 'snapshot', 'read_only'),
     'nova.utils:SM_IMAGE_PROP_PREFIX': None,
     'nova.utils:get_image_from_system_metadata': ('system_meta',),
     'nova.virt.libvirt.guest:BlockDevice.abort_job': ('self',),
@@ -66,8 +67,11 @@ CALLED: dict[str, tuple[str, ...] | None] = {
     'nova.virt.libvirt.guest:Guest.has_persistent_configuration': ('self',),
     'nova.virt.libvirt.guest:Guest.snapshot': (
         'self', 'conf', 'no_metadata', 'disk_only', 'reuse_ext', 'quiesce'),
+    'nova.virt.libvirt.guest:Guest.__init__': ('self', 'domain'),
     'nova.virt.libvirt.host:HV_DRIVER_QEMU': None,
     'nova.virt.libvirt.host:Host._connect': ('self', 'uri', 'read_only'),
+    'nova.virt.libvirt.host:Host._event_lifecycle_callback': (
+        'conn', 'dom', 'event', 'detail', 'opaque'),
     'nova.virt.libvirt.host:Host.get_guest': ('self', 'instance'),
     'nova.virt.libvirt.host:Host.has_min_version': (
         'self', 'lv_ver', 'hv_ver', 'hv_type'),
@@ -78,6 +82,7 @@ CALLED: dict[str, tuple[str, ...] | None] = {
     'nova.virt.libvirt.imagebackend:Image.snapshot_extract': (
         'self', 'target', 'out_format'),
     'nova.virt.libvirt.imagebackend:Rbd': None,
+    'nova.virt.libvirt.utils:find_disk': ('guest',),
     # Called by position: a decorator of Nova's renames some.
     'nova.volume.cinder:API.get': None,
     'nova.volume.cinder:API.get_snapshot': None,
@@ -259,6 +264,11 @@ class LibvirtDriver:
             self, context: RequestContext, instance: Instance,
             guest: typing.Any, volume_id: str, new_file: str) -> None:
         """Called by volume_snapshot_create() for an attached volume."""
+
+    def volume_snapshot_delete(
+            self, context: RequestContext, instance: Instance, volume_id: str,
+            snapshot_id: str, delete_info: object) -> None:
+        """Delete a snapshot of a volume that is attached."""
 
     def quiesce(self, context: RequestContext, instance: Instance,
                 image_meta: object) -> None:

@@ -66,7 +66,7 @@ class Snapshot:
         self._record = dataclasses.replace(record, remark=self._remark)
 
     def find_offline(self) -> None:
-        """Note that the instance is shut off."""
+        """Note that the guest had shut itself down."""
         self.record = consistency.offline()
 
     def find_unfreezable(self, reason: str) -> None:

@@ -79,9 +79,13 @@ class QuiesceTestBase(base.ServersTestBase):  # type: ignore[misc]
         leases = self.useFixture(fixtures.TempDir()).path + '/leases'
         self.leases = lease_directory.LeaseDirectory(leases)
         self.addCleanup(self._assert_nothing_left)
-        self.useFixture(hypervisor.GuestsFixture(
+        self.hypervisor = self.useFixture(hypervisor.GuestsFixture(
             lambda uuid: self.guests.get(uuid, self.guest),
             lambda: self.disk_xml))
+        #: What the disks show of writes to them.
+        self.trace: dict[str, str | int] | None = {'written': 1}
+        self.useFixture(fixtures.MonkeyPatch(
+            'nova_quiesce.traces.of', lambda path: self.trace))
         # Another connection of Nova's fake would have other domains.
         self.useFixture(fixtures.MonkeyPatch(
             'nova_quiesce.core.CoreMixin._new_connection',
@@ -105,7 +109,9 @@ class QuiesceTestBase(base.ServersTestBase):  # type: ignore[misc]
         self.flags(thaw_timeout=1, thaw_retry_interval=0.1,
                    record_timeout=10, group='quiesce')
         self.start_compute()
+        self.hypervisor.hear = self.driver._shutdowns.events.hear
         self.addCleanup(self._end_recordings)
+        self.addCleanup(lambda: self.driver._shutdowns.stop())
 
     def _assert_nothing_left(self) -> None:
         self.assertFalse(self.guest.frozen)
@@ -261,15 +267,35 @@ class QuiesceTestBase(base.ServersTestBase):  # type: ignore[misc]
             server['id'], {'createImage': {'name': name}})
         return str(answer['image_id'])
 
-    def fault_of(self, server: dict[str, typing.Any]) -> str:
-        """What the tenant is told of failed snapshots."""
+    def fault_of(self, server: dict[str, typing.Any],
+                 asked: str = 'createImage') -> str:
+        """What the tenant is told of failed snapshots.
+
+        :param asked: the action that they were part of
+        """
         actions = [self.api.get_instance_action_details(
             server['id'], action['request_id']) for action
             in self.api.get_instance_actions(server['id'])
-            if action['action'] == 'createImage']
+            if action['action'] == asked]
         return str([event['event'] for action in actions
                     for event in action['events']
                     if event['result'] == 'Error'])
+
+    def domain_of(self, server: dict[str, typing.Any]) -> typing.Any:
+        """A server's domain, of Nova's fake of libvirt."""
+        return self.driver._host.get_connection().lookupByUUIDString(
+            server['id'])
+
+    def end_guest(self, server: dict[str, typing.Any], reason: int,
+                  begun_by: int | None = None) -> None:
+        """Have a guest end, with nobody asking Nova.
+
+        :param reason: libvirt's for its being off then
+        :param begun_by: what libvirt tells before that, if it does: who had
+            it end
+        """
+        self.hypervisor.end(
+            self.domain_of(server), self.guest, reason, begun_by)
 
     def properties_of(self, image_id: str) -> dict[str, str]:
         """The record on an image."""

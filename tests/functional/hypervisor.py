@@ -16,6 +16,7 @@ from collections import abc
 import typing
 
 import fixtures
+import libvirt
 from nova.tests.fixtures import libvirt as fakelibvirt
 
 from nova_quiesce import fixture
@@ -25,6 +26,16 @@ CHANNEL = ("<channel type='unix'>"
 #: The root disk, as libvirt describes it.
 DISK = ("<disk type='file' device='disk'><source file='/disk'/>"
         "<target dev='vda'/></disk>")
+#: What libvirt tells of a domain that ended, by its reason.
+_DETAILS = {
+    libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN:
+        libvirt.VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN,
+    libvirt.VIR_DOMAIN_SHUTOFF_DESTROYED:
+        libvirt.VIR_DOMAIN_EVENT_STOPPED_DESTROYED,
+    libvirt.VIR_DOMAIN_SHUTOFF_CRASHED:
+        libvirt.VIR_DOMAIN_EVENT_STOPPED_FAILED,
+    None: libvirt.VIR_DOMAIN_EVENT_STOPPED_SAVED,
+}
 _PATH = 'nova.tests.fixtures.libvirt.%s.%s'
 _CALLS = ('fsInfo', 'fsFreeze', 'fsThaw', 'isActive',
           'agentSetResponseTimeout', 'backupBegin', 'backupGetXMLDesc',
@@ -36,6 +47,8 @@ class GuestsFixture(fixtures.Fixture):
 
     :param find: the guest behind a domain, by the instance's UUID
     :param disk: tells the description of the root disk
+    :ivar hear: called with the UUID of a domain, what libvirt tells of it,
+        and the detail: Nova's fixtures have nobody listen
     """
 
     def __init__(self, find: abc.Callable[[str], fixture.FakeDomain],
@@ -43,12 +56,32 @@ class GuestsFixture(fixtures.Fixture):
         super().__init__()
         self._find = find
         self._disk = disk
+        self.hear: abc.Callable[[str, int, int], None] = lambda *event: None
 
     def _setUp(self) -> None:
         for name in _CALLS:
             self._pass_on(name)
         self._tell_channel()
         self._keep_running_domains()
+        self._tell_ends()
+
+    @staticmethod
+    def end(domain: typing.Any, guest: fixture.FakeDomain, reason: int,
+            begun_by: int | None = None) -> None:
+        """Have a domain end.
+
+        :param guest: the one behind it
+        :param reason: libvirt's for its being off
+        :param begun_by: what libvirt tells before that, if it does: who had
+            it end
+        """
+        guest.shutoff = reason
+        connection = domain._connection
+        if begun_by is not None:
+            connection._emit_lifecycle(
+                domain, libvirt.VIR_DOMAIN_EVENT_SHUTDOWN, begun_by)
+        domain._state = fakelibvirt.VIR_DOMAIN_SHUTOFF
+        connection._mark_not_running(domain)
 
     def _replace(self, where: str, name: str,
                  new: abc.Callable[..., object]) -> None:
@@ -96,3 +129,41 @@ class GuestsFixture(fixtures.Fixture):
         self._replace('Domain', 'isPersistent',
                       lambda domain: int(not domain._transient))
         self._replace('Connection', 'defineXML', define_running)
+
+    def _tell_ends(self) -> None:
+        # Nova's fake tells that each ended by itself, and not of its begin.
+        self._replace('Domain', 'shutdown',
+                      lambda domain: self._shut_down(domain))
+        destroy = fakelibvirt.Domain.destroy
+        emit = fakelibvirt.Connection._emit_lifecycle
+
+        def end_at_once(domain: typing.Any) -> None:
+            if domain._state != fakelibvirt.VIR_DOMAIN_SHUTOFF:
+                self._find(domain.UUIDString()).shutoff = (
+                    libvirt.VIR_DOMAIN_SHUTOFF_DESTROYED)
+            destroy(domain)
+
+        def tell(connection: object, domain: typing.Any, event: int,
+                 detail: int) -> None:
+            # It is told again of one that has no definition yet.
+            if hasattr(domain, '_def'):
+                emit(connection, domain, event,
+                     self._tell(domain.UUIDString(), event, detail))
+
+        self._replace('Domain', 'destroy', end_at_once)
+        self._replace('Connection', '_emit_lifecycle', tell)
+
+    def _shut_down(self, domain: typing.Any) -> None:
+        guest = self._find(domain.UUIDString())
+        if not guest.ignoring:
+            self.end(domain, guest, libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN,
+                     libvirt.VIR_DOMAIN_EVENT_SHUTDOWN_GUEST)
+
+    def _tell(self, uuid: str, event: int, detail: int) -> int:
+        guest = self._find(uuid)
+        if event == libvirt.VIR_DOMAIN_EVENT_STARTED:
+            guest.shutoff = None
+        elif event == libvirt.VIR_DOMAIN_EVENT_STOPPED:
+            detail = _DETAILS[guest.shutoff]
+        self.hear(uuid, event, detail)
+        return detail

@@ -12,7 +12,10 @@
 
 """Snapshots of volumes that Cinder cannot make alone, end to end in Nova."""
 
+from collections import abc
+import json
 import typing
+from urllib import parse
 
 import fixtures
 import libvirt
@@ -23,7 +26,7 @@ from nova_quiesce import fixture
 from tests.functional import base
 
 CALLS = ['fsInfo', 'fsFreeze', 'fsThaw']
-POLICY = 'os_compute_api:os-assisted-volume-snapshots:create'
+POLICY = 'os_compute_api:os-assisted-volume-snapshots:%s'
 DISK = ("<disk type='file' device='disk'><source file='/mnt/volume'/>"
         "<target dev='vda'/><serial>%s</serial></disk>")
 #: What Cinder is told of a snapshot that is made, and of one that is not.
@@ -38,7 +41,8 @@ class AssistedTest(base.QuiesceTestBase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.policy.set_rules({POLICY: '@'}, overwrite=False)
+        self.policy.set_rules({POLICY % 'create': '@',
+                               POLICY % 'delete': '@'}, overwrite=False)
         if 'response_validation' in conf.CONF.api:
             # As in production: 2025.1's own answer would not pass.
             self.flags(response_validation='warn', group='api')
@@ -46,6 +50,7 @@ class AssistedTest(base.QuiesceTestBase):
         self.disk_xml = DISK % self.volume_id
         #: The guest's state at each cut, and libvirt's errors to come.
         self.cuts: list[bool] = []
+        self.on_cut: abc.Callable[[], None] = lambda: None
         self.refusals: list[Exception] = []
         self.statuses: list[str] = []
         self.useFixture(fixtures.MonkeyPatch(
@@ -59,6 +64,7 @@ class AssistedTest(base.QuiesceTestBase):
     def _cut(self, flags: int) -> None:
         self.assertFalse(flags & libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_QUIESCE)
         self.cuts.append(self.guest.frozen)
+        self.on_cut()
         if self.refusals:
             raise self.refusals.pop()
 
@@ -68,6 +74,12 @@ class AssistedTest(base.QuiesceTestBase):
             'volume_id': self.volume_id, 'create_info': {
                 'snapshot_id': self.volume_id, 'type': 'qcow2',
                 'new_file': 'new'}}})
+
+    def _delete_snapshot(self) -> None:
+        """Ask as Cinder does."""
+        self.api.api_delete('/os-assisted-volume-snapshots/%s?%s' % (
+            self.volume_id, parse.urlencode({'delete_info': json.dumps(
+                {'volume_id': self.volume_id})})))
 
     def _fail(self) -> str:
         """Ask, and see that Cinder is told of a failure; the log."""
@@ -142,6 +154,40 @@ class AssistedTest(base.QuiesceTestBase):
         self.assertEqual([], self.guest.calls)
         self.assertIn('has consistency level offline',
                       self.stdlog.logger.output)
+
+    def test_required_and_cut_off(self) -> None:
+        server = self.boot_from_volume(base.QUIESCED)
+        self.end_guest(server, libvirt.VIR_DOMAIN_SHUTOFF_CRASHED)
+        self.assertIn('crashed, or was killed', self._fail())
+        self.assertEqual([], self.cuts)
+
+    def test_preferred_and_cut_off(self) -> None:
+        server = self.boot_from_volume(base.PREFERRED)
+        self.end_guest(server, libvirt.VIR_DOMAIN_SHUTOFF_CRASHED)
+        self._snapshot()
+        self._assert_made(False)
+        self.assertIn('has consistency level crash: the instance crashed',
+                      self.stdlog.logger.output)
+
+    def test_disk_that_is_rewritten_while_shut_off(self) -> None:
+        """Each snapshot does that, and so does the end of each."""
+        server = self.boot_from_volume(base.QUIESCED)
+        self._stop_server(server)
+        self.on_cut = self._rewrite
+        self.useFixture(fixtures.MonkeyPatch(
+            'nova.virt.libvirt.driver.LibvirtDriver.volume_snapshot_delete',
+            lambda *args: self._rewrite()))
+        for _ in range(2):
+            self._snapshot()
+            self._delete_snapshot()
+        self.assertEqual([False, False], self.cuts)
+        self.assertEqual({'written': 5}, self.trace)
+        self.assertEqual(2, self.stdlog.logger.output.count(
+            'has consistency level offline'))
+
+    def _rewrite(self) -> None:
+        assert self.trace is not None
+        self.trace = {'written': int(self.trace['written']) + 1}
 
     def test_required_and_paused(self) -> None:
         server = self.boot_from_volume(base.QUIESCED)

@@ -111,6 +111,42 @@ class CopyTestCase(base.LabTestCase):
         self.assertIn(reason, record['reason'])
         self.assertTrue(self.needs_recovery(taken))
 
+    def assert_offline(self, taken: base.Snapshotted) -> None:
+        """It was taken of a guest that had shut itself down."""
+        record = self.record_of(taken)
+        self.assertEqual('offline', record['consistency'], record)
+        self.assertEqual(base.NO_CALLS, taken.sent)
+        self.assertFalse(self.needs_recovery(taken))
+
+    @contextlib.contextmanager
+    def shut_off(self) -> abc.Iterator[None]:
+        """Have the guest shut down for the length of the block."""
+        self.user.act(self.server, 'os-stop')
+        self._wait_until('SHUTOFF')
+        try:
+            yield
+        finally:
+            self.start()
+
+    @property
+    def note(self) -> pathlib.Path:
+        """What nova-compute notes of a guest that shut itself down."""
+        return (self.lab.paths.data('nova') / 'quiesce' / 'shutdowns' /
+                ('%s.shutdown' % self.server['id']))
+
+    def start(self) -> None:
+        """Have the guest run, from however it came to be off."""
+        self.wait_until_done()
+        self.user.act(self.server, 'reboot', {'type': 'HARD'})
+        tenant.wait(lambda: self.task_state() is not None, base.SOON,
+                    'the reboot to begin', 0.1)
+        self._wait_until('ACTIVE')
+        type(self).guest = self.user.ready(self.server)
+
+    def _wait_until(self, status: str) -> None:
+        tenant.wait(lambda: self.user.show(self.server)['status'] == status,
+                    tenant.BOOT_SECONDS, 'status %s' % status)
+
     @contextlib.contextmanager
     def held_copy(self) -> abc.Iterator[HeldCopy]:
         """Ask for a snapshot, and hold its copy for the length of the block.

@@ -12,7 +12,6 @@
 
 """Instances that are suspended for their snapshot, or were before."""
 
-import os
 import typing
 
 import libvirt
@@ -43,7 +42,8 @@ class ForcedColdTest(copies.CopyTestCase):
 
     def leases(self) -> list[str]:
         """The leases that nova-compute keeps."""
-        return os.listdir(self.lab.paths.data('nova') / 'quiesce')
+        return [path.stem for path in (
+            self.lab.paths.data('nova') / 'quiesce').glob('*.lease')]
 
     def test_required_and_healthy(self) -> None:
         self.require()

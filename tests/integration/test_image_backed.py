@@ -88,21 +88,6 @@ class RequiredTest(base.LabTestCase):
         return str(self.user.show(self.server)['status'])
 
 
-class ShutOffTest(base.LabTestCase):
-
-    def setUp(self) -> None:
-        # Not thawed and writing, but off.
-        self.user.act(self.server, 'os-stop')
-        tenant.wait(lambda: self.user.show(self.server)['status'] ==
-                    'SHUTOFF', 90, 'the shutdown')
-
-    def test_offline(self) -> None:
-        taken = self.snapshot()
-        self.assertEqual('offline', self.record_of(taken)['consistency'])
-        self.assertEqual(base.NO_CALLS, taken.sent)
-        self.assertFalse(self.needs_recovery(taken))
-
-
 class PreferredTest(base.LabTestCase):
     """The image sets hw_qemu_guest_agent alone."""
 

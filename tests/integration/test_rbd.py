@@ -70,6 +70,15 @@ class DirectTest(CephTestCase):
         self.assertTrue(location.startswith('rbd://'), location)
         self.assertTrue(location.endswith('/images/%s/snap' % image['id']))
 
+    def test_shut_off(self) -> None:
+        self.require()
+        with self.shut_off():
+            # The first one leaves the disk as it was.
+            for _ in range(2):
+                self.assert_offline(self.snapshot())
+            self.assertTrue(self.note.exists())
+        self.assertFalse(self.note.exists())
+
     def test_required_and_dead_agent(self) -> None:
         self.require()
         images = self.rbd('ls', 'images')
