@@ -180,6 +180,11 @@ class FreezeFaultTest(base.QuiesceTestBase):
         self.cinder.on_snapshot = lambda: self.driver.cleanup_host('host')
         image_id = self.create_image(server)
         self.assert_released()
+        self.cinder.on_snapshot = lambda: None
+        # The next nova-compute records it.
+        self.assertEqual({}, self.properties_of(image_id))
+        self.restart_compute_service('compute1')
+        self.create_image(server, 'next')
         record = self.record_of(image_id)
         self.assertEqual('crash', record['quiesce_consistency'])
         self.assertIn('stopped', record['quiesce_reason'])

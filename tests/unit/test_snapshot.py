@@ -112,7 +112,7 @@ class RequireTest(SnapshotTestCase):
     def test_each_record_has_the_remark(self) -> None:
         taking = self._snapshot(policy.Policy.PREFER, '; and a remark')
         taking.find_offline()
-        self.assertIn('off; and a', taking.record.properties()[
+        self.assertIn('down; and a', taking.record.properties()[
             'quiesce_reason'])
         taking.prepare()
         taking.cut(self._make)
