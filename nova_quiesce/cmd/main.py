@@ -26,7 +26,9 @@ from oslo_config import cfg
 
 from nova_quiesce import agent
 from nova_quiesce.cmd import check
+from nova_quiesce.cmd import open_ends
 from nova_quiesce import exception
+from nova_quiesce.freeze import duty
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -40,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     libvirt.registerErrorHandler(lambda _context, _error: None, None)
     try:
         return int(arguments.run(arguments))
-    except (cfg.Error, ValueError, exception.QuiesceError,
+    except (cfg.Error, ValueError, duty.DutyError, exception.QuiesceError,
             libvirt.libvirtError) as error:
         print('nova-quiesce: %s' % error, file=sys.stderr)
         return 1
@@ -53,10 +55,16 @@ def _parser() -> argparse.ArgumentParser:
     checking = commands.add_parser(
         'check', help='show the options in force, and what keeps nova-compute '
         'from working with them; best run as the user of nova-compute')
-    checking.add_argument('--config-file', action='append', metavar='FILE',
-                          help='as given to nova-compute (default: as '
-                          'nova-compute would look for it)')
     checking.set_defaults(run=_check)
+    listing = commands.add_parser(
+        'list', help='list the guests that may be frozen, and the snapshots '
+        'whose record is still owed, by the files of this host; run as the '
+        'user of nova-compute, or as root')
+    listing.set_defaults(run=_list)
+    for one in checking, listing:
+        one.add_argument('--config-file', action='append', metavar='FILE',
+                         help='as given to nova-compute (default: as '
+                         'nova-compute would look for it)')
     thaw = commands.add_parser(
         'thaw', help="thaw a guest's filesystems, whoever froze them; a "
         'snapshot or backup that is under way loses its consistency')
@@ -81,6 +89,14 @@ def _check(arguments: argparse.Namespace) -> int:
     for problem in found:
         print('nova-quiesce: %s' % problem, file=sys.stderr)
     return 1 if found else 0
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    options = check.load(arguments.config_file)
+    open_ends.become_owner(options.quiesce.lease_directory)
+    for line in open_ends.lines(options):
+        print(line)
+    return 0
 
 
 def _thaw(arguments: argparse.Namespace) -> int:
