@@ -23,6 +23,12 @@ from nova_quiesce.cuts import convert
 from nova_quiesce import fixture
 from tests.functional import base
 
+#: As libvirt describes it.
+JOB = ("<domainbackup mode='pull'>"
+       "<server transport='unix' socket='%(path)s/nbd'/><disks>"
+       "<disk name='%(disk)s' backup='yes' type='file'>"
+       "<scratch file='%(path)s/scratch'/></disk></disks></domainbackup>")
+
 
 class BackupJobTestCase(base.QuiesceTestBase):
 
@@ -243,17 +249,62 @@ class LocalDiskTest(BackupJobTestCase):
         # Neither has become a mirror.
         self.assertEqual([True, True], self.frozen_at_begin)
 
-    def test_jobs_left_behind_are_ended(self) -> None:
-        self.boot(base.QUIESCED)
-        path = pathlib.Path(self.directory, 'quiesce-compute1-left')
+    def _leave_job(self, name: str) -> str:
+        """Leave a job and its files behind, as if of an earlier process."""
+        path = pathlib.Path(self.directory, name)
         path.mkdir()
         (path / 'scratch').touch()
-        self.guest.backup = (
-            "<domainbackup mode='pull'><server transport='unix' socket='%s'/>"
-            '</domainbackup>' % (path / 'nbd'))
+        self.guest.backup = JOB % {'path': path, 'disk': 'vda'}
+        return self.guest.backup
+
+    def test_jobs_left_behind_are_ended(self) -> None:
+        self.boot(base.QUIESCED)
+        self._leave_job('quiesce-compute1-abcd_123')
         self.driver.init_host('compute1')
         self.assertIsNone(self.guest.backup)
         self.assertEqual([], os.listdir(self.directory))
+
+    def test_job_left_behind_that_does_not_end(self) -> None:
+        """Its files stay, and no guest is frozen to wait for it."""
+        server = self.boot(base.QUIESCED)
+        job = self._leave_job('quiesce-compute1-abcd_123')
+        left = pathlib.Path(self.directory, 'quiesce-compute1-efgh_456')
+        left.mkdir()
+        self.guest.abort_error = fixture.libvirt_error(
+            libvirt.VIR_ERR_OPERATION_TIMEOUT,
+            'cannot acquire state change lock')
+        self.driver.init_host('compute1')
+        self.assertEqual(['quiesce-compute1-abcd_123'],
+                         os.listdir(self.directory))
+        self.assert_failed(server, self.create_image(server),
+                           'left behind does not end')
+        self.assertEqual(job, self.guest.backup)
+        self.assertNotIn('fsFreeze', self.guest.calls)
+        self.guest.abort_error = None
+        self.create_image(server, 'again')
+
+    def test_files_stay_where_libvirt_does_not_tell(self) -> None:
+        self.boot(base.QUIESCED)
+        self._leave_job('quiesce-compute1-abcd_123')
+        told = self.guest.backupGetXMLDesc
+
+        def fail(flags: int = 0) -> str:
+            raise fixture.libvirt_error(
+                libvirt.VIR_ERR_SYSTEM_ERROR, 'client socket is closed')
+
+        self.guest.backupGetXMLDesc = fail  # type: ignore[method-assign]
+        self.driver.init_host('compute1')
+        self.guest.backupGetXMLDesc = told  # type: ignore[method-assign]
+        self.assertIn('socket is closed', self.stdlog.logger.output)
+        self.assertEqual(['quiesce-compute1-abcd_123'],
+                         os.listdir(self.directory))
+        self.driver.init_host('compute1')
+
+    def _remove_theirs(self, name: str) -> None:
+        self.guest.backup = None
+        for path in pathlib.Path(self.directory, name).iterdir():
+            path.unlink()
+        pathlib.Path(self.directory, name).rmdir()
 
     def test_jobs_of_others_are_left_alone(self) -> None:
         self.boot(base.QUIESCED)
@@ -262,3 +313,15 @@ class LocalDiskTest(BackupJobTestCase):
         self.driver.init_host('compute1')
         self.assertEqual(theirs, self.guest.backup)
         self.guest.backup = None
+
+    def test_host_whose_name_begins_anothers(self) -> None:
+        """Both make snapshots in the same directory."""
+        self.boot(base.QUIESCED)
+        name = 'quiesce-compute1-gpu-abcd_123'
+        theirs = self._leave_job(name)
+        self.driver.init_host('compute1')
+        self.driver.cleanup_host('compute1')
+        self.assertEqual(theirs, self.guest.backup)
+        self.assertEqual(['scratch'], os.listdir(
+            os.path.join(self.directory, name)))
+        self._remove_theirs(name)
