@@ -27,6 +27,7 @@ from oslo_log import log as logging
 
 from nova_quiesce.cuts import backup
 from nova_quiesce.cuts import convert
+from nova_quiesce.cuts import foreign
 from nova_quiesce.cuts import streamed
 from nova_quiesce.cuts import watch
 from nova_quiesce.cuts import workplace
@@ -39,7 +40,7 @@ CONF = nova_conf.CONF
 UNAVAILABLE = (backup.Refused, workplace.Unusable)
 
 
-class Domain(backup.Domain, watch.Domain, typing.Protocol):
+class Domain(backup.Domain, foreign.Domain, watch.Domain, typing.Protocol):
     """What is called of a libvirt ``virDomain`` here."""
 
     def name(self) -> str:
@@ -60,6 +61,14 @@ class Source:
     disk_path: str
     instance: object
     show_image: typing.Callable[[], object]
+
+
+def jobs_of(domain: foreign.Domain) -> foreign.Jobs:
+    """The jobs of a domain that may be in the way of a snapshot.
+
+    :param domain: the domain
+    """
+    return foreign.Jobs(domain, CONF.libvirt.snapshots_directory)
 
 
 def clear(host: typing.Any) -> None:
@@ -114,6 +123,7 @@ def _make_way(source: Source, places: workplace.Places) -> None:
     _end_left_over(source.domain, places)
     if backup.find(source.domain, places) is not None:
         raise exception.JobLeftBehind()
+    jobs_of(source.domain).check_backup(source.disk_path)
 
 
 def copy(source: Source, target: str, image_format: str,
@@ -125,7 +135,7 @@ def copy(source: Source, target: str, image_format: str,
     :param image_format: Glance's name of its format
     :param cutter: makes the cut, or refuses to
     :raises Refused, Unusable: nothing was begun; try another way
-    :raises JobLeftBehind: nothing was begun; no way is free
+    :raises JobUnderWay, JobLeftBehind: nothing was begun; no way is free
     :raises CopyFailed: the disk could not be copied
     """
     # The cut comes when the copy can begin: what the guest overwrites while
@@ -157,7 +167,7 @@ def upload(source: Source, image_format: str,
     :param cutter: makes the cut, or refuses to
     :returns: the image, which has to be closed
     :raises Refused, Unusable: nothing was begun; try another way
-    :raises JobLeftBehind: nothing was begun; no way is free
+    :raises JobUnderWay, JobLeftBehind: nothing was begun; no way is free
     :raises CopyFailed: the disk cannot be read
     """
     with contextlib.ExitStack() as undo:
