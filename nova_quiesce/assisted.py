@@ -27,6 +27,7 @@ from nova_quiesce import answers
 from nova_quiesce import core
 from nova_quiesce.cuts import assisted
 from nova_quiesce import exception
+from nova_quiesce import live
 from nova_quiesce import seams
 from nova_quiesce import snapshot as taken
 
@@ -43,6 +44,9 @@ class AssistedMixin(core.CoreMixin):
             super()._volume_snapshot_create, context, instance,
             volume_id=volume_id, new_file=new_file)
         with answers.as_novas(instance):
+            # Before a freeze, or in one that others have asked for: libvirt
+            # would let it wait for 30 s.
+            live.jobs_of(guest._domain).check_snapshot(volume_id)
             if self._safety.held.is_open(instance.uuid):
                 create(guest=assisted.AssistedGuest(
                     guest, lambda make: make()))

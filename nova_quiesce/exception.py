@@ -166,6 +166,25 @@ class ThawFailed(QuiesceError):
     """The thaw was not confirmed."""
 
 
+class JobUnderWay(QuiesceError):
+    """A job that libvirt does for others is in the way of the cut."""
+
+    def __init__(self, job: str) -> None:
+        super().__init__(
+            "%s is under way on this instance's disk; try again when it has "
+            'ended' % job)
+
+
+class JobLeftBehind(QuiesceError):
+    """A job of an earlier snapshot is in the way, and does not end."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            'a backup job that an earlier snapshot of this instance left '
+            'behind does not end; try again, or ask the operator, whose log '
+            'tells why')
+
+
 class CopyFailed(QuiesceError):
     """The cut was made, and could not be copied into an image."""
 

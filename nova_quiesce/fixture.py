@@ -21,21 +21,15 @@ import typing
 
 import libvirt
 
+from nova_quiesce import fixture_jobs
+
 _BLOCK = libvirt.VIR_DOMAIN_AGENT_RESPONSE_TIMEOUT_BLOCK
 
 
-def libvirt_error(code: int, text: str) -> libvirt.libvirtError:
-    """An error as libvirt-python raises it.
-
-    :param code: one of libvirt's ``VIR_ERR_*``
-    :param text: its message
-    """
-    error = libvirt.libvirtError(text)
-    error.err = (code, libvirt.VIR_FROM_QEMU, text, 2, text, '', '', 0, 0)
-    return error
+libvirt_error = fixture_jobs.libvirt_error
 
 
-class FakeDomain:
+class FakeDomain(fixture_jobs.FakeJobs):
     """A ``virDomain`` with a guest agent.
 
     :ivar filesystems: how many it has, all ext4
@@ -56,6 +50,7 @@ class FakeDomain:
     """
 
     def __init__(self, filesystems: int = 2) -> None:
+        super().__init__()
         self.filesystems = filesystems
         self.unfrozen: list[tuple[str, str, str, list[str]]] = []
         self.number = 1
@@ -76,10 +71,6 @@ class FakeDomain:
         self.errors: dict[str, list[BaseException | None]] = {}
         self.after: dict[str, abc.Callable[[], None]] = {}
         self.timeout = _BLOCK
-        self.has_backup_jobs = True
-        self.backup_error: libvirt.libvirtError | None = None
-        self.abort_error: libvirt.libvirtError | None = None
-        self.backup: str | None = None
         self.stuck = False
         self._late_freeze = False
         self._counted = 0
@@ -158,41 +149,6 @@ class FakeDomain:
     def connect(self) -> typing.Self:
         """The connection that it was found over, which is itself."""
         return self
-
-    def getDomainCapabilities(self, *_kind: object) -> str:
-        """Describe what domains can do."""
-        return ("<domainCapabilities><features><backup supported='%s'/>"
-                '</features></domainCapabilities>'
-                % ('yes' if self.has_backup_jobs else 'no'))
-
-    def backupBegin(self, backupXML: str, checkpointXML: str | None,
-                    flags: int = 0) -> int:
-        """Begin a backup job, unless :attr:`backup_error` is set."""
-        if self.backup_error is not None:
-            raise self.backup_error
-        self.backup = backupXML
-        return 0
-
-    def backupGetXMLDesc(self, flags: int = 0) -> str:
-        """Describe the backup job that is active."""
-        if self.backup is None:
-            raise libvirt_error(
-                libvirt.VIR_ERR_NO_DOMAIN_BACKUP,
-                'Domain backup job id not found: no domain backup job '
-                'present')
-        return self.backup
-
-    def abortJob(self) -> int:
-        """End the backup job, unless :attr:`abort_error` is set."""
-        if self.abort_error is not None:
-            raise self.abort_error
-        if self.backup is None:
-            raise libvirt_error(
-                libvirt.VIR_ERR_OPERATION_INVALID,
-                'Requested operation is not valid: no job is active on the '
-                'domain')
-        self.backup = None
-        return 0
 
     def state(self, flags: int = 0) -> list[int]:
         """What the domain does, and why.

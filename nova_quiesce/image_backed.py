@@ -156,6 +156,7 @@ class ImageBackedMixin(core.CoreMixin):
     def _suspend(self, instance: seams.Instance,
                  in_progress: InProgress) -> None:
         guest = self._host.get_guest(instance)
+        live.jobs_of(guest._domain).check_suspend()
         state = guest.get_power_state(self._host)
         suspension = cold.Suspension(
             in_progress.snapshot, in_progress.max_freeze_time,
@@ -191,14 +192,16 @@ class ImageBackedMixin(core.CoreMixin):
         try:
             self._copy(guest, instance, disk_path, out_path, image_format)
         except live.UNAVAILABLE as error:
+            jobs = live.jobs_of(guest._domain)
+            jobs.check_mirror(disk_path)
             LOG.warning('The disk is mirrored, because the hypervisor '
                         'refused a backup job: %s', error, instance=instance)
-            cutter = in_progress.snapshot.cut
+            mirrored = mirror.MirroredGuest(
+                guest, in_progress.snapshot.cut, jobs.has_foreign)
             with mirror.kept_defined(guest, self._host.write_instance_config):
                 super()._live_snapshot(
-                    context, instance, mirror.MirroredGuest(guest, cutter),
-                    disk_path, out_path, source_format, image_format,
-                    image_meta)
+                    context, instance, mirrored, disk_path, out_path,
+                    source_format, image_format, image_meta)
             in_progress.snapshot.check()
 
     def _extract(self, instance: seams.Instance, disk_path: str,

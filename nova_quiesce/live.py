@@ -18,7 +18,6 @@ these is inside the freeze window.
 from collections import abc
 import contextlib
 import dataclasses
-import os
 import typing
 
 from nova.compute import utils as compute_utils
@@ -28,6 +27,7 @@ from oslo_log import log as logging
 
 from nova_quiesce.cuts import backup
 from nova_quiesce.cuts import convert
+from nova_quiesce.cuts import foreign
 from nova_quiesce.cuts import streamed
 from nova_quiesce.cuts import watch
 from nova_quiesce.cuts import workplace
@@ -40,7 +40,7 @@ CONF = nova_conf.CONF
 UNAVAILABLE = (backup.Refused, workplace.Unusable)
 
 
-class Domain(backup.Domain, watch.Domain, typing.Protocol):
+class Domain(backup.Domain, foreign.Domain, watch.Domain, typing.Protocol):
     """What is called of a libvirt ``virDomain`` here."""
 
     def name(self) -> str:
@@ -63,37 +63,67 @@ class Source:
     show_image: typing.Callable[[], object]
 
 
-def prefix() -> str:
-    """What the names of this host's workplaces begin with.
+def jobs_of(domain: foreign.Domain) -> foreign.Jobs:
+    """The jobs of a domain that may be in the way of a snapshot.
 
-    Hosts may share the directory of snapshots.
+    :param domain: the domain
     """
-    return 'quiesce-%s-' % CONF.host
+    return foreign.Jobs(domain, CONF.libvirt.snapshots_directory)
 
 
 def clear(host: typing.Any) -> None:
     """End the jobs of this host's snapshots, and remove what they leave.
 
-    Never raises: a job that goes on does no harm but to the disk's space.
+    Never raises: a job that goes on does no harm but to the disk's space. Its
+    files stay, because the hypervisor writes to them; and where a domain does
+    not tell its job, all stay.
 
     :param host: Nova's handle of the hypervisor
     """
-    directory = CONF.libvirt.snapshots_directory
+    places = _places()
     try:
-        for guest in host.list_guests(only_running=True):
-            _end_left_over(guest._domain)
-        for path in workplace.left_over(directory, prefix()):
-            workplace.remove(path)
+        domains = [guest._domain
+                   for guest in host.list_guests(only_running=True)]
+        for domain in domains:
+            _end_left_over(domain, places)
+        needed = {place.path for place in (
+            backup.find(domain, places) for domain in domains) if place}
+        owners = workplace.users(host.get_connection().getCapabilities())
+        for path in places.left_over():
+            if path not in needed:
+                workplace.remove(path, owners)
     except Exception as error:
-        LOG.error('Backup jobs that snapshots left behind were not ended: %s',
-                  error)
+        LOG.error('What snapshots left behind in %(directory)s was not '
+                  'removed: %(error)s',
+                  {'directory': CONF.libvirt.snapshots_directory,
+                   'error': error})
 
 
-def _end_left_over(domain: Domain) -> None:
-    if backup.end_if(domain, os.path.join(
-            CONF.libvirt.snapshots_directory, prefix())):
+def _places() -> workplace.Places:
+    return workplace.Places(CONF.libvirt.snapshots_directory, CONF.host)
+
+
+def _end_left_over(domain: Domain, places: workplace.Places) -> None:
+    try:
+        place = backup.find(domain, places)
+        if place is None or not backup.end(domain, place):
+            return
         LOG.warning('A backup job of domain %s, left behind by a snapshot, '
                     'was ended', domain.name())
+        workplace.remove(place.path, workplace.users(
+            domain.connect().getCapabilities()))
+    except Exception as error:
+        LOG.error('A backup job that a snapshot may have left behind was not '
+                  'ended: %s', error)
+
+
+def _make_way(source: Source, places: workplace.Places) -> None:
+    # Nova takes one snapshot of an instance at a time, so that a job of this
+    # host's that is there now is one that could not be ended.
+    _end_left_over(source.domain, places)
+    if backup.find(source.domain, places) is not None:
+        raise exception.JobLeftBehind()
+    jobs_of(source.domain).check_backup(source.disk_path)
 
 
 def copy(source: Source, target: str, image_format: str,
@@ -105,6 +135,7 @@ def copy(source: Source, target: str, image_format: str,
     :param image_format: Glance's name of its format
     :param cutter: makes the cut, or refuses to
     :raises Refused, Unusable: nothing was begun; try another way
+    :raises JobUnderWay, JobLeftBehind: nothing was begun; no way is free
     :raises CopyFailed: the disk could not be copied
     """
     # The cut comes when the copy can begin: what the guest overwrites while
@@ -136,6 +167,7 @@ def upload(source: Source, image_format: str,
     :param cutter: makes the cut, or refuses to
     :returns: the image, which has to be closed
     :raises Refused, Unusable: nothing was begun; try another way
+    :raises JobUnderWay, JobLeftBehind: nothing was begun; no way is free
     :raises CopyFailed: the disk cannot be read
     """
     with contextlib.ExitStack() as undo:
@@ -195,11 +227,9 @@ class Upload:
 @contextlib.contextmanager
 def _exported(source: Source, cutter: backup.Cutter,
               ) -> abc.Iterator[tuple[backup.Job, workplace.Workplace]]:
-    # Nova takes one snapshot of an instance at a time, so that a job that is
-    # there now is one that could not be ended.
-    _end_left_over(source.domain)
-    with workplace.workplace(CONF.libvirt.snapshots_directory, prefix(),
-                             source.domain.XMLDesc(0)) as place:
+    places = _places()
+    _make_way(source, places)
+    with places.new(source.domain.XMLDesc(0)) as place:
         job = backup.Job(source.domain, source.disk_path, place)
         try:
             cutter(job.begin)

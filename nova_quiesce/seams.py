@@ -72,6 +72,7 @@ CALLED: dict[str, tuple[str, ...] | None] = {
     'nova.virt.libvirt.host:Host._connect': ('self', 'uri', 'read_only'),
     'nova.virt.libvirt.host:Host._event_lifecycle_callback': (
         'conn', 'dom', 'event', 'detail', 'opaque'),
+    'nova.virt.libvirt.host:Host.get_connection': ('self',),
     'nova.virt.libvirt.host:Host.get_guest': ('self', 'instance'),
     'nova.virt.libvirt.host:Host.has_min_version': (
         'self', 'lv_ver', 'hv_ver', 'hv_type'),

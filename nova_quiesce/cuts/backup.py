@@ -23,6 +23,7 @@ agent: a thaw took 0.7 s and more under it.
 
 from collections import abc
 import logging
+import os
 import time
 import typing
 from xml.etree import ElementTree
@@ -31,6 +32,7 @@ import libvirt
 
 from nova_quiesce import agent as guest_agent
 from nova_quiesce.cuts import workplace
+from nova_quiesce import exception
 
 LOG = logging.getLogger(__name__)
 
@@ -60,6 +62,9 @@ class Connection(typing.Protocol):
             machine: str | None, virttype: str | None,
             flags: int = ...) -> str:
         """Describe what domains of a kind can do."""
+
+    def getCapabilities(self) -> str:
+        """Describe the host."""
 
 
 class Domain(typing.Protocol):
@@ -105,34 +110,31 @@ class Job:
         self._place = place
         description = ElementTree.fromstring(domain.XMLDesc(0))
         _refuse_unsupported(domain.connect(), description)
-        self._disks = description.findall('./devices/disk')
-        self.target = self._find_target(disk_path)
+        disk = find_disk(description.iterfind('./devices/disk'), disk_path)
+        _refuse_encrypted(disk)
+        self.target = target_of(disk)
 
     def begin(self) -> None:
         """Fix the disk's point in time, and export it.
 
         :raises Refused: the hypervisor cannot do this
+        :raises JobUnderWay: it waited in vain for another job to end
         """
         try:
             self._domain.backupBegin(self._describe(), None, 0)
         except libvirt.libvirtError as error:
             if error.get_error_code() in _NO_GUEST:
                 raise
+            if error.get_error_code() == libvirt.VIR_ERR_OPERATION_TIMEOUT:
+                raise exception.JobUnderWay('another job') from error
             raise Refused(guest_agent.text_of(error)) from error
 
     def end(self) -> None:
-        """End the job, if it is still there. Never raises."""
-        end_if(self._domain, self._place.socket)
+        """End the job, if it is still there. Never raises.
 
-    def _find_target(self, disk_path: str) -> str:
-        for disk in self._disks:
-            source, target = disk.find('source'), disk.find('target')
-            if source is None or target is None:
-                continue
-            if _path_of(source) == disk_path:
-                _refuse_encrypted(disk)
-                return str(target.get('dev'))
-        raise Refused('the domain has no disk %s' % disk_path)
+        The files of one that may go on are kept.
+        """
+        self._place.is_kept = not end(self._domain, self._place)
 
     def _describe(self) -> str:
         backup = ElementTree.Element('domainbackup', mode='pull')
@@ -145,47 +147,109 @@ class Job:
         return ElementTree.tostring(backup, encoding='unicode')
 
 
-def end_if(domain: Domain, socket_prefix: str) -> bool:
-    """End the backup job of a domain, if it is one of this package's.
+def find(domain: Domain,
+         places: workplace.Places) -> workplace.Workplace | None:
+    """Where the backup job of a domain keeps its files, if it is ours.
 
-    A job outlives the process that began it. A guest that was paused because
-    its write did not fit into the scratch file goes on, and the write is done
-    then. Never raises.
+    A job outlives the process that began it.
 
     :param domain: the domain
-    :param socket_prefix: what the path of the job's socket begins with
-    :returns: whether there was one
+    :param places: this host's
+    :returns: None where there is no job, or one of somebody else
+    :raises libvirtError: it cannot be told
+    """
+    place = _find_place(domain)
+    return place if place is not None and places.has(place.path) else None
+
+
+def end(domain: Domain, place: workplace.Workplace) -> bool:
+    """End the backup job of a domain, if it is the one of a place.
+
+    A guest that was paused because its write did not fit into the scratch
+    file goes on, and the write is done then. Never raises.
+
+    :param domain: the domain
+    :param place: where the job keeps its files
+    :returns: whether it is known that the job is not there any more
     """
     try:
-        server = ElementTree.fromstring(
-            domain.backupGetXMLDesc(0)).find('server')
-        if server is None or not str(server.get('socket')).startswith(
-                socket_prefix):
-            return False
+        if not _has_job(domain, place):
+            return True
+        _abort(domain)
+        return _wait_for_end(domain, place)
+    except libvirt.libvirtError as error:
+        LOG.error('The backup job in %s was not ended: %s', place.path,
+                  guest_agent.text_of(error))
+        return False
+
+
+def _find_place(domain: Domain) -> workplace.Workplace | None:
+    try:
+        job = ElementTree.fromstring(domain.backupGetXMLDesc(0))
+    except libvirt.libvirtError as error:
+        if error.get_error_code() in _NO_JOB:
+            return None
+        raise
+    server = job.find('server')
+    socket = '' if server is None else str(server.get('socket'))
+    place = workplace.Workplace(os.path.dirname(socket))
+    files = {scratch.get('file') for scratch in job.iterfind('.//scratch')}
+    is_one_of_ours = (socket, files) == (place.socket, {place.scratch})
+    return place if is_one_of_ours else None
+
+
+def _has_job(domain: Domain, place: workplace.Workplace) -> bool:
+    found = _find_place(domain)
+    return found is not None and found.path == place.path
+
+
+def _abort(domain: Domain) -> None:
+    try:
         domain.abortJob()
         if domain.state()[:2] == STUCK:
             domain.resume()
     except libvirt.libvirtError as error:
-        LOG.log(logging.DEBUG if error.get_error_code() in _NO_JOB
-                else logging.ERROR,
-                'No backup job was ended: %s', guest_agent.text_of(error))
-        return False
-    _wait_for_end(domain)
-    return True
+        # It has ended meanwhile, or the guest has.
+        if error.get_error_code() not in _NO_JOB:
+            raise
 
 
-def _wait_for_end(domain: Domain) -> None:
+def _wait_for_end(domain: Domain, place: workplace.Workplace) -> bool:
     # The hypervisor ends it in its own time. Until then there can be no
     # other job, and libvirt still wants the files of this one.
     deadline = time.monotonic() + _LONGEST_END
-    try:
-        while time.monotonic() < deadline:
-            domain.backupGetXMLDesc(0)
-            time.sleep(_LOOK_INTERVAL)
-    except libvirt.libvirtError:
-        return
-    LOG.warning('A backup job was told to end, and has not ended within '
-                '%d s', _LONGEST_END)
+    while _has_job(domain, place):
+        if time.monotonic() > deadline:
+            LOG.warning('A backup job was told to end, and has not ended '
+                        'within %d s', _LONGEST_END)
+            return False
+        time.sleep(_LOOK_INTERVAL)
+    return True
+
+
+def find_disk(disks: abc.Iterable[ElementTree.Element],
+              path: str) -> ElementTree.Element:
+    """Find a disk among libvirt's descriptions.
+
+    :param disks: the descriptions
+    :param path: how Nova calls the disk
+    :raises Refused: it is not there
+    """
+    for disk in disks:
+        source = disk.find('source')
+        if source is not None and _path_of(source) == path:
+            return disk
+    raise Refused('the domain has no disk %s' % path)
+
+
+def target_of(disk: ElementTree.Element) -> str:
+    """What libvirt calls a disk.
+
+    :param disk: its description
+    """
+    target = disk.find('target')
+    assert target is not None
+    return str(target.get('dev'))
 
 
 def _refuse_unsupported(connection: Connection,

@@ -23,6 +23,8 @@ import contextlib
 import functools
 import typing
 
+from nova_quiesce import exception
+
 #: Makes the cut that it is handed, exactly once.
 Cutter = abc.Callable[[abc.Callable[[], None]], None]
 
@@ -71,27 +73,34 @@ class MirroredGuest:
 
     :param guest: Nova's guest, which answers everything else
     :param cutter: called with the abort of a running mirror
+    :param has_foreign: whether a disk has a job that is not Nova's, and must
+        not be aborted
     """
 
-    def __init__(self, guest: Guest, cutter: Cutter) -> None:
+    def __init__(self, guest: Guest, cutter: Cutter,
+                 has_foreign: abc.Callable[[str], bool]) -> None:
         self._guest = guest
         self._cutter = cutter
+        self._has_foreign = has_foreign
 
     def get_block_device(self, disk: str) -> '_Mirror':
         """The handle of a disk, wrapped.
 
         :param disk: the disk's path or target
         """
-        return _Mirror(self._guest.get_block_device(disk), self._cutter)
+        return _Mirror(self._guest.get_block_device(disk), self._cutter,
+                       functools.partial(self._has_foreign, disk))
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._guest, name)
 
 
 class _Mirror:
-    def __init__(self, device: BlockDevice, cutter: Cutter) -> None:
+    def __init__(self, device: BlockDevice, cutter: Cutter,
+                 has_foreign: abc.Callable[[], bool]) -> None:
         self._device = device
         self._cutter = cutter
+        self._has_foreign = has_foreign
         self._running = False
 
     def rebase(self, *args: object, **kwargs: object) -> object:
@@ -104,6 +113,9 @@ class _Mirror:
         # over, and after one that could not be started. Neither is a cut,
         # and a freeze around it would be for nothing.
         abort = functools.partial(self._device.abort_job, *args, **kwargs)
+        if self._has_foreign():
+            # A mirror may also have ended by itself, and left its place.
+            raise exception.JobUnderWay('another job')
         if not self._running:
             abort()
             return

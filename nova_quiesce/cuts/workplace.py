@@ -18,10 +18,11 @@ appears writable for QEMU's user alone, and is then handed to Nova's.
 
 from collections import abc
 import contextlib
-import glob
 import logging
 import os
+import re
 import shutil
+import stat
 import tempfile
 from xml.etree import ElementTree
 
@@ -32,6 +33,8 @@ LOG = logging.getLogger(__name__)
 #: How long the path of a unix socket may be, in bytes (``sun_path``).
 _SOCKET_PATH = 107
 _PASS_THROUGH = 0o711
+#: What ``tempfile.mkdtemp`` appends to a prefix. There is no "-" in it.
+_RANDOM = re.compile('[a-z0-9_]{8}')
 _LABEL = './seclabel[@model="dac"]/label'
 
 
@@ -43,12 +46,15 @@ class Workplace:
     """The directory of one backup job.
 
     :param path: the directory
+    :ivar is_kept: whether the directory has to outlast its use, because the
+        job may go on
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
         self.socket = os.path.join(path, 'nbd')
         self.scratch = os.path.join(path, 'scratch')
+        self.is_kept = False
 
     def take_socket(self) -> None:
         """Make the socket Nova's, and nobody else's."""
@@ -60,61 +66,116 @@ class Workplace:
         return volume.f_bavail * volume.f_frsize
 
 
-@contextlib.contextmanager
-def workplace(directory: str, prefix: str,
-              domain_xml: str) -> abc.Iterator[Workplace]:
-    """A directory for one backup job, for the length of the block.
+class Places:
+    """The workplaces of one host.
 
-    :param directory: where to make it
-    :param prefix: what its name begins with
-    :param domain_xml: libvirt's description of the domain, as it runs
-    :raises Unusable: it cannot be made, or not be used
+    Hosts may share the directory, and the name of one may be the beginning
+    of another's.
+
+    :param directory: where they are
+    :param host: the host's name
+    """
+
+    def __init__(self, directory: str, host: str) -> None:
+        self._directory = os.path.abspath(directory)
+        self._prefix = 'quiesce-%s-' % host
+
+    def has(self, path: str) -> bool:
+        """Whether a path is that of a workplace of this host.
+
+        :param path: the path, whatever is there
+        """
+        directory, name = os.path.split(path)
+        return (directory == self._directory and
+                name.startswith(self._prefix) and
+                _RANDOM.fullmatch(name.removeprefix(self._prefix)) is not None)
+
+    def left_over(self) -> list[str]:
+        """What is there, by its name, of jobs whose process is gone."""
+        try:
+            names = os.listdir(self._directory)
+        except FileNotFoundError:
+            # Nova makes it for the first snapshot.
+            return []
+        return [path for path in (os.path.join(self._directory, name)
+                                  for name in sorted(names))
+                if self.has(path)]
+
+    @contextlib.contextmanager
+    def new(self, domain_xml: str) -> abc.Iterator[Workplace]:
+        """A directory for one backup job, for the length of the block.
+
+        :param domain_xml: libvirt's description of the domain, as it runs
+        :raises Unusable: it cannot be made, or not be used
+        """
+        try:
+            path = tempfile.mkdtemp(
+                prefix=self._prefix, dir=self._directory)
+        except OSError as error:
+            raise Unusable(str(error)) from error
+        place, owners = Workplace(path), {os.getuid()}
+        try:
+            if len(os.fsencode(place.socket)) > _SOCKET_PATH:
+                raise Unusable('%s is too long a path for a unix socket'
+                               % place.socket)
+            os.chmod(path, _PASS_THROUGH)
+            owners |= _hand_over(path, domain_xml)
+            yield place
+        finally:
+            if place.is_kept:
+                LOG.error('%s stays, because its backup job may go on; the '
+                          'next snapshot of the instance removes it, or '
+                          'nova-compute as it starts', path)
+            else:
+                remove(path, owners)
+
+
+def remove(path: str, owners: abc.Set[int]) -> None:
+    """Remove the directory of a job that has ended. Never raises.
+
+    :param path: the directory
+    :param owners: the users that it may belong to
     """
     try:
-        path = tempfile.mkdtemp(prefix=prefix, dir=directory)
-    except OSError as error:
-        raise Unusable(str(error)) from error
-    place = Workplace(path)
-    try:
-        if len(os.fsencode(place.socket)) > _SOCKET_PATH:
-            raise Unusable('%s is too long a path for a unix socket'
-                           % place.socket)
-        os.chmod(path, _PASS_THROUGH)
-        _hand_over(path, domain_xml)
-        yield place
-    finally:
-        remove(path)
-
-
-def left_over(directory: str, prefix: str) -> list[str]:
-    """The directories of jobs whose process is gone.
-
-    :param directory: where they were made
-    :param prefix: what their names begin with
-    """
-    return glob.glob(os.path.join(
-        glob.escape(directory), glob.escape(prefix) + '*'))
-
-
-def remove(path: str) -> None:
-    """Remove the directory of a job that has ended. Never raises."""
-    try:
-        if os.stat(path).st_uid != os.getuid():
+        found = os.lstat(path)
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid not in owners:
+            LOG.error('%s is left alone: it is no directory of Nova\'s or '
+                      'QEMU\'s user', path)
+            return
+        if found.st_uid != os.getuid():
             privileged.chown(path, uid=os.getuid())
         shutil.rmtree(path)
+    except FileNotFoundError:
+        LOG.debug('%s is gone already', path)
     except Exception as error:
         LOG.error('%(path)s stays behind, remove it by hand: %(error)s',
                   {'path': path, 'error': error})
 
 
-def _hand_over(path: str, domain_xml: str) -> None:
+def users(capabilities: str) -> set[int]:
+    """The users that a workplace may belong to: Nova's and QEMU's.
+
+    :param capabilities: libvirt's description of the host
+    """
+    labels = ElementTree.fromstring(capabilities).iterfind(
+        './host/secmodel[model="dac"]/baselabel')
+    return {os.getuid(), *(_parse(str(label.text))[0] for label in labels)}
+
+
+def _hand_over(path: str, domain_xml: str) -> set[int]:
     label = ElementTree.fromstring(domain_xml).findtext(_LABEL)
     if label is None:
         # QEMU runs as libvirtd does.
-        return
+        return set()
+    uid, gid = _parse(label)
+    privileged.chown(path, uid=uid, gid=gid)
+    return {uid}
+
+
+def _parse(label: str) -> tuple[int, int]:
     try:
         uid, gid = (int(part.lstrip('+')) for part in label.split(':'))
     except ValueError:
         raise Unusable('libvirt tells no user of the guest\'s process, but '
                        '"%s"' % label) from None
-    privileged.chown(path, uid=uid, gid=gid)
+    return uid, gid

@@ -39,7 +39,7 @@ _DETAILS = {
 _PATH = 'nova.tests.fixtures.libvirt.%s.%s'
 _CALLS = ('fsInfo', 'fsFreeze', 'fsThaw', 'isActive',
           'agentSetResponseTimeout', 'backupBegin', 'backupGetXMLDesc',
-          'abortJob', 'state', 'connect')
+          'abortJob', 'jobStats', 'blockJobInfo', 'state', 'connect')
 
 
 class GuestsFixture(fixtures.Fixture):
@@ -88,8 +88,8 @@ class GuestsFixture(fixtures.Fixture):
         self.useFixture(fixtures.MonkeyPatch(_PATH % (where, name), new))
 
     def _pass_on(self, name: str) -> None:
-        self._replace('Domain', name, lambda domain, *args: getattr(
-            self._find(domain.UUIDString()), name)(*args))
+        self._replace('Domain', name, lambda domain, *args, **kwargs: getattr(
+            self._find(domain.UUIDString()), name)(*args, **kwargs))
 
     def _tell_channel(self) -> None:
         # Nova's fake forgets the channels that a domain was defined with.

@@ -30,6 +30,8 @@ POLICY = 'os_compute_api:os-assisted-volume-snapshots:%s'
 DISK = ("<disk type='file' device='disk'><source file='/mnt/volume'/>"
         "<target dev='vda'/><serial>%s</serial></disk>")
 #: What Cinder is told of a snapshot that is made, and of one that is not.
+BACKUP = ("<domainbackup mode='push'><disks><disk name='vda' backup='yes' "
+          "type='file'/></disks></domainbackup>")
 MADE = 'creating'
 FAILED = 'error'
 
@@ -220,6 +222,33 @@ class AssistedTest(base.QuiesceTestBase):
         """Nova tries again without a freeze, which was not the cause."""
         self._refuse(base.PREFERRED)
 
+    def _refuse_beside(self, properties: dict[str, str],
+                       reason: str) -> None:
+        self.boot_from_volume(properties)
+        self.assertIn(reason, self._fail())
+        self.assertEqual([], self.cuts)
+        self.assertNotIn('fsFreeze', self.guest.calls)
+
+    def test_required_and_backed_up_by_others(self) -> None:
+        self.guest.backup = BACKUP
+        self._refuse_beside(base.QUIESCED, 'backup job is under way')
+        self.assertEqual(BACKUP, self.guest.backup)
+
+    def test_preferred_and_backed_up_by_others(self) -> None:
+        self.guest.backup = BACKUP
+        self._refuse_beside(base.PREFERRED, 'backup job is under way')
+        self.assertEqual(BACKUP, self.guest.backup)
+
+    def test_volume_is_being_copied(self) -> None:
+        self.guest.block_jobs['vda'] = libvirt.VIR_DOMAIN_BLOCK_JOB_TYPE_COPY
+        self._refuse_beside(base.QUIESCED, 'another copy job is under way')
+
+    def test_another_disk_is_being_copied(self) -> None:
+        self.guest.block_jobs['vdb'] = libvirt.VIR_DOMAIN_BLOCK_JOB_TYPE_COPY
+        self.boot_from_volume(base.QUIESCED)
+        self._snapshot()
+        self._assert_made(True)
+
     # Inside the freeze of an image
 
     def _create_image(self, properties: dict[str, str]) -> dict[str, str]:
@@ -238,6 +267,19 @@ class AssistedTest(base.QuiesceTestBase):
         record = self._create_image(base.PREFERRED)
         self._assert_made(False)
         self.assertEqual('crash', record['quiesce_consistency'])
+
+    def test_image_and_backed_up_by_others(self) -> None:
+        """libvirt would let it wait for 30 s, in the frozen guest."""
+        server = self.boot_from_volume(base.QUIESCED)
+        self.guest.backup = BACKUP
+        told: list[str] = []
+        self.cinder.on_snapshot = lambda: told.append(str(self.assertRaises(
+            client.OpenStackApiException, self._snapshot)))
+        self.create_image(server)
+        self.assertEqual([FAILED], self.statuses)
+        self.assertEqual([], self.cuts)
+        self.assertIn('backup job is under way', self.stdlog.logger.output)
+        self.assertEqual(BACKUP, self.guest.backup)
 
     def test_image_whose_freeze_ends_at_the_cut(self) -> None:
         def lapse(_domain: object, _xml: str, flags: int) -> None:

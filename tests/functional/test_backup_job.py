@@ -22,6 +22,14 @@ import libvirt
 from nova_quiesce.cuts import convert
 from nova_quiesce import fixture
 from tests.functional import base
+from tests.functional import hypervisor
+
+UNDER_WAY = "another program's backup job is under way"
+#: As libvirt describes it.
+JOB = ("<domainbackup mode='pull'>"
+       "<server transport='unix' socket='%(path)s/nbd'/><disks>"
+       "<disk name='%(disk)s' backup='yes' type='file'>"
+       "<scratch file='%(path)s/scratch'/></disk></disks></domainbackup>")
 
 
 class BackupJobTestCase(base.QuiesceTestBase):
@@ -243,17 +251,62 @@ class LocalDiskTest(BackupJobTestCase):
         # Neither has become a mirror.
         self.assertEqual([True, True], self.frozen_at_begin)
 
-    def test_jobs_left_behind_are_ended(self) -> None:
-        self.boot(base.QUIESCED)
-        path = pathlib.Path(self.directory, 'quiesce-compute1-left')
+    def _leave_job(self, name: str) -> str:
+        """Leave a job and its files behind, as if of an earlier process."""
+        path = pathlib.Path(self.directory, name)
         path.mkdir()
         (path / 'scratch').touch()
-        self.guest.backup = (
-            "<domainbackup mode='pull'><server transport='unix' socket='%s'/>"
-            '</domainbackup>' % (path / 'nbd'))
+        self.guest.backup = JOB % {'path': path, 'disk': 'vda'}
+        return self.guest.backup
+
+    def test_jobs_left_behind_are_ended(self) -> None:
+        self.boot(base.QUIESCED)
+        self._leave_job('quiesce-compute1-abcd_123')
         self.driver.init_host('compute1')
         self.assertIsNone(self.guest.backup)
         self.assertEqual([], os.listdir(self.directory))
+
+    def test_job_left_behind_that_does_not_end(self) -> None:
+        """Its files stay, and no guest is frozen to wait for it."""
+        server = self.boot(base.QUIESCED)
+        job = self._leave_job('quiesce-compute1-abcd_123')
+        left = pathlib.Path(self.directory, 'quiesce-compute1-efgh_456')
+        left.mkdir()
+        self.guest.abort_error = fixture.libvirt_error(
+            libvirt.VIR_ERR_OPERATION_TIMEOUT,
+            'cannot acquire state change lock')
+        self.driver.init_host('compute1')
+        self.assertEqual(['quiesce-compute1-abcd_123'],
+                         os.listdir(self.directory))
+        self.assert_failed(server, self.create_image(server),
+                           'left behind does not end')
+        self.assertEqual(job, self.guest.backup)
+        self.assertNotIn('fsFreeze', self.guest.calls)
+        self.guest.abort_error = None
+        self.create_image(server, 'again')
+
+    def test_files_stay_where_libvirt_does_not_tell(self) -> None:
+        self.boot(base.QUIESCED)
+        self._leave_job('quiesce-compute1-abcd_123')
+        told = self.guest.backupGetXMLDesc
+
+        def fail(flags: int = 0) -> str:
+            raise fixture.libvirt_error(
+                libvirt.VIR_ERR_SYSTEM_ERROR, 'client socket is closed')
+
+        self.guest.backupGetXMLDesc = fail  # type: ignore[method-assign]
+        self.driver.init_host('compute1')
+        self.guest.backupGetXMLDesc = told  # type: ignore[method-assign]
+        self.assertIn('socket is closed', self.stdlog.logger.output)
+        self.assertEqual(['quiesce-compute1-abcd_123'],
+                         os.listdir(self.directory))
+        self.driver.init_host('compute1')
+
+    def _remove_theirs(self, name: str) -> None:
+        self.guest.backup = None
+        for path in pathlib.Path(self.directory, name).iterdir():
+            path.unlink()
+        pathlib.Path(self.directory, name).rmdir()
 
     def test_jobs_of_others_are_left_alone(self) -> None:
         self.boot(base.QUIESCED)
@@ -261,4 +314,149 @@ class LocalDiskTest(BackupJobTestCase):
         self.guest.backup = theirs
         self.driver.init_host('compute1')
         self.assertEqual(theirs, self.guest.backup)
+        self.guest.backup = None
+
+    def test_host_whose_name_begins_anothers(self) -> None:
+        """Both make snapshots in the same directory."""
+        server = self.boot(base.QUIESCED)
+        name = 'quiesce-compute1-gpu-abcd_123'
+        theirs = self._leave_job(name)
+        self.driver.init_host('compute1')
+        self.driver.cleanup_host('compute1')
+        self.assertEqual(theirs, self.guest.backup)
+        self.assertEqual(['scratch'], os.listdir(
+            os.path.join(self.directory, name)))
+        # Such a job of this domain could only be somebody else's.
+        self.assert_failed(server, self.create_image(server), UNDER_WAY)
+        self.assertEqual(theirs, self.guest.backup)
+        self._remove_theirs(name)
+
+
+class ForeignJobTest(BackupJobTestCase):
+    """libvirt is doing something else with the instance, for others."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.cold = self.useFixture(fixtures.MockPatch(
+            'nova.virt.libvirt.driver.LibvirtDriver.suspend')).mock
+
+    def _begin(self, disk: str = 'vda') -> str:
+        self.guest.backup = JOB % {'path': '/var/backups', 'disk': disk}
+        return self.guest.backup
+
+    def _assert_untouched(self, job: str | None) -> None:
+        self.assertEqual(job, self.guest.backup)
+        self.assertNotIn('fsFreeze', self.guest.calls)
+        self.assertEqual([], self.frozen_at_begin)
+        self.assertEqual([], self.frozen_at_cut)
+        self.cold.assert_not_called()
+        self.assertEqual([], os.listdir(self.directory))
+        self.assertEqual(1, self.persistent_domains())
+        self.assert_released()
+
+    def _assert_refused(self, properties: dict[str, str],
+                        reason: str = UNDER_WAY) -> None:
+        job = self.guest.backup
+        server = self.boot(properties)
+        self.assert_failed(server, self.create_image(server), reason)
+        self._assert_untouched(job)
+        # It goes on as soon as that is done.
+        self.guest.backup, self.guest.operation = None, None
+        self.guest.block_jobs.clear()
+        self.properties_of(self.create_image(server, 'later'))
+
+    def test_backup_and_required(self) -> None:
+        self._begin()
+        self._assert_refused(base.QUIESCED)
+
+    def test_backup_and_preferred(self) -> None:
+        self._begin()
+        self._assert_refused(base.PREFERRED)
+
+    def test_backup_and_not_asked_for(self) -> None:
+        self._begin()
+        self._assert_refused({})
+
+    def test_copy_of_the_disk(self) -> None:
+        self.guest.block_jobs['vda'] = (
+            libvirt.VIR_DOMAIN_BLOCK_JOB_TYPE_COPY)
+        self._assert_refused(base.PREFERRED, 'another copy job is under way')
+
+    def test_memory_dump(self) -> None:
+        self.guest.operation = libvirt.VIR_DOMAIN_JOB_OPERATION_DUMP
+        self._assert_refused(base.QUIESCED, 'memory dump is under way')
+
+    def test_hypervisor_without_backup_jobs(self) -> None:
+        """A mirror begins with ending what job the disk has."""
+        self.guest.has_backup_jobs = False
+        self.guest.block_jobs['vda'] = (
+            libvirt.VIR_DOMAIN_BLOCK_JOB_TYPE_PULL)
+        server = self.boot(base.QUIESCED)
+        self.assert_failed(server, self.create_image(server),
+                           'another pull job is under way')
+        self._assert_untouched(None)
+
+    def test_job_of_another_disk(self) -> None:
+        self.guest.block_jobs['vdb'] = (
+            libvirt.VIR_DOMAIN_BLOCK_JOB_TYPE_COPY)
+        server = self.boot(base.QUIESCED)
+        record = self.properties_of(self.create_image(server))
+        self.assertEqual('filesystem', record['quiesce_consistency'])
+        self.assertEqual([True], self.frozen_at_begin)
+        self.assertIn('vdb', self.guest.block_jobs)
+
+    def test_backup_of_another_disk(self) -> None:
+        """There can be no second one, but a mirror; and one freeze."""
+        job = self._begin('vdb')
+        server = self.boot(base.QUIESCED)
+        record = self.properties_of(self.create_image(server))
+        self.assertEqual('filesystem', record['quiesce_consistency'])
+        self.assertEqual(['fsInfo', 'fsFreeze', 'fsThaw'], self.guest.calls)
+        self.assertEqual([], self.frozen_at_begin)
+        self.assertEqual([False, True], self.frozen_at_cut)
+        self.assertEqual(job, self.guest.backup)
+        self.guest.backup = None
+
+    def test_mirror_that_nova_left_behind(self) -> None:
+        """Nova ends it, and makes another one."""
+        self.guest.block_jobs['vda'] = (
+            libvirt.VIR_DOMAIN_BLOCK_JOB_TYPE_COPY)
+        self.disk_xml = hypervisor.DISK.replace(
+            '</disk>', "<mirror type='file' file='%s/tmpabcd_123/%s.delta' "
+            "job='copy'/></disk>" % (self.directory, 'ab' * 16))
+        self.on_abort = self.guest.block_jobs.clear
+        server = self.boot(base.QUIESCED)
+        record = self.properties_of(self.create_image(server))
+        self.assertEqual('filesystem', record['quiesce_consistency'])
+        self.assertEqual([], self.frozen_at_begin)
+        self.assertEqual([False, True], self.frozen_at_cut)
+
+    def test_backup_that_begins_between_the_look_and_the_cut(self) -> None:
+        server = self.boot(base.PREFERRED)
+        jobs: list[str] = []
+        self.guest.after['fsFreeze'] = lambda: jobs.append(self._begin())
+        self.assert_failed(server, self.create_image(server),
+                           'another job is under way')
+        self.assertEqual(['fsInfo', 'fsFreeze', 'fsThaw'], self.guest.calls)
+        self.assertEqual(jobs, [self.guest.backup])
+        # There was no mirror.
+        self.assertEqual([], self.frozen_at_cut)
+        self.guest.backup = None
+
+    def test_copy_that_begins_between_the_look_and_the_cut(self) -> None:
+        server = self.boot(base.PREFERRED)
+        self.guest.after['fsFreeze'] = lambda: self.guest.block_jobs.update(
+            vda=libvirt.VIR_DOMAIN_BLOCK_JOB_TYPE_COPY)
+        self.assert_failed(server, self.create_image(server),
+                           'another copy job is under way')
+        self.assertEqual(['fsInfo', 'fsFreeze', 'fsThaw'], self.guest.calls)
+        self.assertEqual([], self.frozen_at_cut)
+        self.assertIn('vda', self.guest.block_jobs)
+
+    def test_cold_path_is_forced(self) -> None:
+        self.flags(disable_libvirt_livesnapshot=True, group='workarounds')
+        job = self._begin('vdb')
+        server = self.boot(base.QUIESCED)
+        self.assert_failed(server, self.create_image(server), UNDER_WAY)
+        self._assert_untouched(job)
         self.guest.backup = None

@@ -99,11 +99,13 @@ class ImageBackedFaultTest(base.QuiesceTestBase):
     def test_job_that_dies_silently(self) -> None:
         """E3: the mirror ends half-way, and libvirt forgets it."""
         running = {'type': 2, 'bandwidth': 0, 'cur': 1, 'end': 2}
-        answers = [running, {}]
-        self._replace('blockJobInfo',
-                      lambda domain, disk, flags: answers.pop(0))
+        answers: list[object] = []
+        self._replace('blockRebase',
+                      lambda *args, **kwargs: answers.append(running))
+        self._replace('blockJobInfo', lambda domain, disk, flags:
+                      answers.pop() if answers else {})
         self._fail_abort(error_of(libvirt.VIR_ERR_INVALID_ARG, NO_JOB),
-                         lambda: not answers)
+                         lambda: self.guest.frozen)
         self._assert_given_up(NO_JOB)
         self.assertEqual([False, True], self.frozen_at_cut)
         self.assertEqual(CALLS, self.guest.calls)

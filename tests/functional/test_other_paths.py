@@ -24,6 +24,9 @@ from tests.functional import test_backup_job
 
 BY_PATH = 'nova.virt.libvirt.imagebackend.Backend.by_libvirt_path'
 
+BACKUP = ("<domainbackup mode='push'><disks>"
+          "<disk name='%s' backup='yes' type='file'/></disks></domainbackup>")
+
 
 class SuspendTestCase(test_backup_job.BackupJobTestCase):
 
@@ -235,6 +238,29 @@ class RbdTest(SuspendTestCase):
         self.assertEqual('filesystem', record['quiesce_consistency'])
         self.assertEqual([], self.frozen_at_save)
         self.assertEqual([True], self.frozen_at_begin)
+
+    def test_others_back_it_up(self) -> None:
+        """libvirt has no part in the cut, so no job is in its way."""
+        self.guest.backup = BACKUP % 'vda'
+        server = self.boot(base.QUIESCED)
+        record = self.properties_of(self.create_image(server))
+        self.assertEqual('filesystem', record['quiesce_consistency'])
+        self.assertEqual(['fsInfo', 'fsFreeze', 'fsThaw'], self.guest.calls)
+        self.assertEqual(BACKUP % 'vda', self.guest.backup)
+        self.guest.backup = None
+
+    def test_others_back_up_another_disk_and_there_is_no_direct_snapshot(
+            self) -> None:
+        """There can be neither a second backup nor a suspend."""
+        self.pool.side_effect = NotImplementedError
+        self.guest.backup = BACKUP % 'vdb'
+        server = self.boot(base.QUIESCED)
+        self.assert_failed(server, self.create_image(server),
+                           "another program's backup job is under way")
+        self.assertNotIn('fsFreeze', self.guest.calls)
+        self.assertEqual([], self.frozen_at_save)
+        self.assertEqual(BACKUP % 'vdb', self.guest.backup)
+        self.guest.backup = None
 
     def test_forced_cold(self) -> None:
         self.flags(disable_libvirt_livesnapshot=True, group='workarounds')

@@ -25,6 +25,7 @@ from quiescelab import tenant
 
 from tests.integration import base
 from tests.integration import copies
+from tests.integration import foreign
 
 FILL_MIB = 40
 #: A watched copy ends so soon after its image was deleted; without the watch
@@ -85,11 +86,21 @@ class QcowDiskTest(copies.CopyTestCase):
             held.release()
             self.assertTrue(proc.wait_for_end([held.process], base.SOON))
             self.assertTrue(self.has_job())
+            others = self._place_of_another_host()
             self.lab.start('nova-compute')
+        others.rmdir()
         self.assert_nothing_left()
         self.assertEqual('ACTIVE', self.wait_until_done()['status'])
         self.assertEqual(domain_id, self.domain_id())
         self._remove_novas_own()
+
+    def _place_of_another_host(self) -> pathlib.Path:
+        """Such a directory as that of a host whose name goes on."""
+        ours, = self.left_over()
+        others = self.snapshots / (
+            '%s-gpu-abcd_123' % ours.name.rpartition('-')[0])
+        others.mkdir()
+        return others
 
     def _remove_novas_own(self) -> None:
         # It does not look for what it was at as it was killed.
@@ -136,6 +147,44 @@ class FileTest(QcowDiskTest):
     options: typing.ClassVar = {
         'libvirt': {'images_type': 'raw', 'snapshot_image_format': 'qcow2'},
         'quiesce': {'direct_upload': False}}
+
+    def _snapshot_and_be_refused(self, reason: str) -> None:
+        before = set(self.snapshots.glob('*'))
+        taken = self.snapshot()
+        self.assert_refused(taken, reason)
+        self.assertEqual(base.NO_CALLS, taken.sent)
+        self.assertEqual(before, set(self.snapshots.glob('*')))
+
+    def test_backup_job_of_somebody_else(self) -> None:
+        """It goes on, and the guest is not frozen for nothing."""
+        reason = "another program's backup job is under way"
+        with self.domain() as domain:
+            with foreign.backup(domain, self.lab.paths.run) as see:
+                self._snapshot_and_be_refused(reason)
+                see()
+                self.require()
+                self._snapshot_and_be_refused(reason)
+                see()
+        self.assert_filesystem(self.snapshot())
+        self.assert_nothing_left()
+
+    def test_copy_job_of_somebody_else(self) -> None:
+        with self.domain() as domain:
+            with foreign.copy(domain, self.lab.paths.run) as see:
+                self._snapshot_and_be_refused('another copy job is under way')
+                see()
+        self.assert_nothing_left()
+
+    def test_backup_job_of_another_disk(self) -> None:
+        """It goes on beside a mirror; the guest is frozen once."""
+        self.require()
+        run = self.lab.paths.run
+        with self.domain() as domain:
+            with foreign.disk(domain, run, 'vdz'), foreign.backup(
+                    domain, run, 'vdz') as see:
+                self.assert_filesystem(self.snapshot())
+                see()
+        self.assert_nothing_left()
 
 
 class DeletedServerTest(copies.CopyTestCase):

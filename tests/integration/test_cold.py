@@ -22,6 +22,7 @@ from quiescelab import tenant
 
 from tests.integration import base
 from tests.integration import copies
+from tests.integration import foreign
 
 
 class ForcedColdTest(copies.CopyTestCase):
@@ -50,6 +51,17 @@ class ForcedColdTest(copies.CopyTestCase):
         domain_id = self.domain_id()
         self.assert_filesystem(self.snapshot())
         self.assertNotEqual(domain_id, self.domain_id())
+
+    def test_backup_job_of_somebody_else(self) -> None:
+        """libvirt would let the suspend wait for 30 s, and refuse it."""
+        domain_id = self.domain_id()
+        with self.domain() as domain:
+            with foreign.backup(domain, self.lab.paths.run) as see:
+                taken = self.snapshot()
+                see()
+        self.assert_refused(taken, "another program's backup job")
+        self.assertEqual(base.NO_CALLS, taken.sent)
+        self.assertEqual(domain_id, self.domain_id())
 
     def test_required_and_dead_agent(self) -> None:
         self.require()

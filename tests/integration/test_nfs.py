@@ -15,10 +15,13 @@
 import pathlib
 import tempfile
 
+import libvirt
+
 from quiescelab import tenant
 from quiescelab import volumes
 
 from tests.integration import base
+from tests.integration import foreign
 
 
 class NfsTestCase(base.LabTestCase):
@@ -99,6 +102,19 @@ class RequiredTest(NfsTestCase):
             self.guest.release_agent()
         self.assertEqual('error', taken['status'])
         self.assertEqual(base.NO_CALLS, self.sent())
+
+    def test_volume_alone_and_backup_job_of_somebody_else(self) -> None:
+        """libvirt would let its snapshot wait for 30 s, and refuse it."""
+        files = self._disk_files()
+        connection = libvirt.open(self.lab.libvirt_uri)
+        self.addCleanup(connection.close)
+        with foreign.backup(connection.lookupByUUIDString(self.server['id']),
+                            self.lab.paths.run) as see:
+            taken = self.snapshot_volume()
+            see()
+        self.assertEqual('error', taken['status'])
+        self.assertEqual(base.NO_CALLS, self.sent())
+        self.assertEqual(files, self._disk_files())
 
     def test_volume_alone_and_failing_hook(self) -> None:
         self.guest.set_hook(freeze_fail=7)

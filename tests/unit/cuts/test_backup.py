@@ -17,6 +17,7 @@ import libvirt
 
 from nova_quiesce.cuts import backup
 from nova_quiesce.cuts import workplace
+from nova_quiesce import exception
 from nova_quiesce import fixture
 
 PLACE = workplace.Workplace('/place')
@@ -28,7 +29,16 @@ DISKS = """<domain type='kvm'><os><type arch='x86_64' machine='pc'>hvm</type>
 <disk><source protocol='rbd' name='vms/disk'/><target dev='vdc'/></disk>
 <disk><source file='/secret'><encryption format='luks'/></source>
 <target dev='vdd'/></disk></devices></domain>"""
-JOB = "<domainbackup mode='pull'><server socket='%s'/></domainbackup>"
+PLACES = workplace.Places('/place', 'host')
+OURS = workplace.Workplace('/place/quiesce-host-abcd_123')
+
+
+def job_in(path: str, scratch: str = 'scratch', socket: str = 'nbd') -> str:
+    """A backup job, as libvirt describes it."""
+    return ("<domainbackup mode='pull'><server transport='unix' "
+            "socket='%s/%s'/><disks><disk name='vda' backup='yes' type='file'>"
+            "<scratch file='%s/%s'/></disk><disk name='vdb' backup='no'/>"
+            '</disks></domainbackup>' % (path, socket, path, scratch))
 
 
 class Domain(fixture.FakeDomain):
@@ -101,6 +111,11 @@ class JobTest(unittest.TestCase):
         with self.assertRaisesRegex(backup.Refused, 'not supported'):
             backup.Job(self.domain, '/disk', PLACE).begin()
 
+    def test_begin_beside_another_job(self) -> None:
+        self.domain.backup = "<domainbackup mode='push'/>"
+        with self.assertRaisesRegex(exception.JobUnderWay, 'another job'):
+            backup.Job(self.domain, '/disk', PLACE).begin()
+
     def test_begin_without_a_running_guest_is_no_refusal(self) -> None:
         for code in (libvirt.VIR_ERR_NO_DOMAIN,
                      libvirt.VIR_ERR_OPERATION_INVALID):
@@ -114,6 +129,60 @@ class JobTest(unittest.TestCase):
         job.end()
         self.assertIsNone(self.domain.backup)
         job.end()
+        self.assertFalse(PLACE.is_kept)
+
+    def test_files_of_a_job_that_may_go_on_are_kept(self) -> None:
+        place = workplace.Workplace('/place')
+        job = backup.Job(self.domain, '/disk', place)
+        job.begin()
+        self.domain.abort_error = fixture.libvirt_error(
+            libvirt.VIR_ERR_SYSTEM_ERROR, 'client socket is closed')
+        with self.assertLogs(backup.LOG, 'ERROR') as logged:
+            job.end()
+        self.assertIn('/place was not ended', logged.output[0])
+        self.assertTrue(place.is_kept)
+        self.domain.abort_error = None
+        job.end()
+        self.assertFalse(place.is_kept)
+
+
+class FindTest(unittest.TestCase):
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.domain = Domain()
+
+    def test_ours(self) -> None:
+        self.domain.backup = job_in(OURS.path)
+        found = backup.find(self.domain, PLACES)
+        assert found is not None
+        self.assertEqual(OURS.path, found.path)
+
+    def test_jobs_of_others(self) -> None:
+        for job in ("<domainbackup mode='push'/>",
+                    "<domainbackup mode='pull'><server transport='tcp'/>"
+                    '</domainbackup>',
+                    job_in('/other/quiesce-host-abcd_123'),
+                    job_in('/place/quiesce-host-gpu-abcd_123'),
+                    job_in('/place/quiesce-host2-abcd_123'),
+                    job_in('/place/quiesce-host-abcd_123/more'),
+                    job_in('/place/quiesce-host-abcd_1234'),
+                    job_in(OURS.path, scratch='../scratch'),
+                    job_in(OURS.path, socket='socket'),
+                    job_in(OURS.path).replace('scratch', 'target')):
+            self.domain.backup = job
+            self.assertIsNone(backup.find(self.domain, PLACES), job)
+
+    def test_no_job(self) -> None:
+        self.assertIsNone(backup.find(self.domain, PLACES))
+
+    def test_where_it_cannot_be_told(self) -> None:
+        with mock.patch.object(
+                self.domain, 'backupGetXMLDesc', autospec=True,
+                side_effect=fixture.libvirt_error(
+                    libvirt.VIR_ERR_SYSTEM_ERROR, 'socket is closed')), \
+                self.assertRaises(libvirt.libvirtError):
+            backup.find(self.domain, PLACES)
 
 
 class EndTest(unittest.TestCase):
@@ -121,28 +190,28 @@ class EndTest(unittest.TestCase):
     def setUp(self) -> None:
         super().setUp()
         self.domain = Domain()
-        self.domain.backup = JOB % '/place/quiesce-1/nbd'
+        self.domain.backup = job_in(OURS.path)
         self.sleep = self.enterContext(mock.patch(
             'time.sleep', autospec=True))
 
     def test_jobs_of_others(self) -> None:
-        for job in (JOB % '/other/nbd', "<domainbackup mode='push'/>"):
+        for job in (job_in('/other'), "<domainbackup mode='push'/>"):
             self.domain.backup = job
-            self.assertFalse(backup.end_if(self.domain, '/place/quiesce-'))
+            self.assertTrue(backup.end(self.domain, OURS))
             self.assertEqual(job, self.domain.backup)
 
     def test_no_job(self) -> None:
         self.domain.backup = None
-        self.assertFalse(backup.end_if(self.domain, '/place/quiesce-'))
+        self.assertTrue(backup.end(self.domain, OURS))
 
     def test_guest_that_was_paused_goes_on(self) -> None:
         self.domain.stuck = True
-        self.assertTrue(backup.end_if(self.domain, '/place/quiesce-'))
+        self.assertTrue(backup.end(self.domain, OURS))
         self.assertFalse(self.domain.stuck)
 
     def test_job_that_takes_time_to_end(self) -> None:
         self.domain.lingers = 3
-        self.assertTrue(backup.end_if(self.domain, '/place/quiesce-'))
+        self.assertTrue(backup.end(self.domain, OURS))
         self.assertIsNone(self.domain.backup)
         self.assertEqual(2, self.sleep.call_count)
 
@@ -151,12 +220,20 @@ class EndTest(unittest.TestCase):
         with mock.patch('time.monotonic', autospec=True,
                         side_effect=[0, 1, 60]), \
                 self.assertLogs(backup.LOG, 'WARNING') as logged:
-            self.assertTrue(backup.end_if(self.domain, '/place/quiesce-'))
+            self.assertFalse(backup.end(self.domain, OURS))
         self.assertIn('has not ended', logged.output[0])
+
+    def test_job_that_ends_at_the_same_moment(self) -> None:
+        def end() -> int:
+            self.domain.backup = None
+            return fixture.FakeDomain.abortJob(self.domain)
+
+        with mock.patch.object(self.domain, 'abortJob', end):
+            self.assertTrue(backup.end(self.domain, OURS))
 
     def test_domain_that_is_gone(self) -> None:
         with mock.patch.object(
                 self.domain, 'backupGetXMLDesc', autospec=True,
                 side_effect=fixture.libvirt_error(
                     libvirt.VIR_ERR_NO_DOMAIN, 'no domain')):
-            self.assertFalse(backup.end_if(self.domain, '/place/quiesce-'))
+            self.assertTrue(backup.end(self.domain, OURS))

@@ -17,6 +17,7 @@ import unittest
 from unittest import mock
 
 from nova_quiesce.cuts import mirror
+from nova_quiesce import exception
 
 
 class MirroredGuestTest(unittest.TestCase):
@@ -29,7 +30,9 @@ class MirroredGuestTest(unittest.TestCase):
         guest.get_block_device.return_value = self.device
         self.guest = guest
         self.cuts = 0
-        self.wrapped = mirror.MirroredGuest(guest, self._cut)
+        self.has_foreign = mock.Mock(spec=[], return_value=False)
+        self.wrapped = mirror.MirroredGuest(
+            guest, self._cut, self.has_foreign)
 
     def _cut(self, make: abc.Callable[[], None]) -> None:
         self.cuts += 1
@@ -54,6 +57,18 @@ class MirroredGuestTest(unittest.TestCase):
         with self.assertRaises(RuntimeError):
             device.rebase('path')
         device.abort_job()
+        self.assertEqual(0, self.cuts)
+
+    def test_job_of_somebody_else_is_not_aborted(self) -> None:
+        self.has_foreign.return_value = True
+        device = self.wrapped.get_block_device('vda')
+        with self.assertRaises(exception.JobUnderWay):
+            device.abort_job()
+        device.rebase('path')
+        with self.assertRaises(exception.JobUnderWay):
+            device.abort_job()
+        self.has_foreign.assert_called_with('vda')
+        self.device.abort_job.assert_not_called()
         self.assertEqual(0, self.cuts)
 
     def test_only_the_first_abort_is(self) -> None:
