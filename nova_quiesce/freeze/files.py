@@ -29,8 +29,7 @@ NEW = '.new'
 
 
 class Unsafe(Exception):
-    """The directory, or a file in it, is not to be trusted; the text says
-    why."""
+    """The directory, or a file in it, is not to be trusted."""
 
 
 class Directory:

@@ -140,8 +140,10 @@ class Owed:
 
     @property
     def snapshot_ids(self) -> tuple[str, ...] | None:
-        """nova-api's own list; None until it came, and empty where there is
-        nothing that an image could stand for."""
+        """nova-api's own list; None until it came.
+
+        It is empty where there is nothing that an image could stand for.
+        """
         found = self.duty.content['snapshot_ids']
         return None if found is None else tuple(str(one) for one in found)
 

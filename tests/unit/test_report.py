@@ -59,7 +59,8 @@ class RecordingImageAPITest(unittest.TestCase):
         super().setUp()
         self.nova = mock.Mock()
         self.nova.get.return_value = {'id': 'id', 'properties': {}}
-        self.call = self.enterContext(mock.patch.object(glance, '_call'))
+        self.call = self.enterContext(mock.patch.object(
+            glance, '_call', autospec=True))
         self.found: dict[str, InProgress] = {}
         self.api = report.RecordingImageAPI(self.nova, self.found.get)
 

@@ -44,6 +44,7 @@ class DutiesTest(unittest.TestCase):
         self.options = types.SimpleNamespace(record_timeout=SOON)
         self.tried: list[tuple[object, owing.Owed]] = []
         self.is_done = threading.Event()
+        self.failures: list[Exception] = []
         self.context = mock.Mock(request_id='req-1', project_id='project')
         self.duties = self._start()
 
@@ -64,6 +65,8 @@ class DutiesTest(unittest.TestCase):
 
     def _attempt(self, context: object, owed: owing.Owed) -> str | None:
         self.tried.append((context, owed))
+        if self.failures:
+            raise self.failures.pop()
         return 'done' if self.is_done.is_set() else None
 
     def _wait(self, condition: object) -> None:
@@ -132,13 +135,12 @@ class DutiesTest(unittest.TestCase):
 
     def test_failure_is_tried_again(self) -> None:
         self._begin()
+        self.failures = [RuntimeError('busy')]
+        self.is_done.set()
         with mock.patch.object(duties, '_FIRST_PAUSE', 0.01):
-            with mock.patch.object(
-                    self.duties._recorder, 'attempt',
-                    side_effect=[RuntimeError('busy'), 'done']):
-                with self.assertLogs('nova_quiesce.record.duties', 'WARNING'):
-                    self.duties.judge('req-1', test_owed.HELD)
-                    self._assert_nothing_left()
+            with self.assertLogs('nova_quiesce.record.duties', 'WARNING'):
+                self.duties.judge('req-1', test_owed.HELD)
+                self._assert_nothing_left()
 
     def test_what_takes_long_is_told_once(self) -> None:
         self.options.record_timeout = 0

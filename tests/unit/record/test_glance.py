@@ -75,7 +75,8 @@ class PutAwayTest(unittest.TestCase):
     def setUp(self) -> None:
         super().setUp()
         self.call = self.enterContext(mock.patch.object(
-            nova_glance, 'GlanceClientWrapper')).return_value.call
+            nova_glance, 'GlanceClientWrapper',
+            autospec=True)).return_value.call
 
     def test_deactivated(self) -> None:
         self.assertEqual('deactivated', glance.put_away(mock.Mock(), 'id'))

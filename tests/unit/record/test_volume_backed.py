@@ -51,7 +51,7 @@ class RecorderTest(unittest.TestCase):
                 (events, 'has_failed'),
                 (volume_snapshots, 'record')):
             self.calls.attach_mock(self.enterContext(
-                mock.patch.object(module, name)), name)
+                mock.patch.object(module, name, autospec=True)), name)
         self.calls.put_away.return_value = 'deactivated'
         self.calls.has_failed.return_value = False
         self.options = types.SimpleNamespace(record=True)
