@@ -39,7 +39,8 @@ _DETAILS = {
 _PATH = 'nova.tests.fixtures.libvirt.%s.%s'
 _CALLS = ('fsInfo', 'fsFreeze', 'fsThaw', 'isActive',
           'agentSetResponseTimeout', 'backupBegin', 'backupGetXMLDesc',
-          'abortJob', 'jobStats', 'blockJobInfo', 'state', 'connect')
+          'abortJob', 'blockJobInfo', 'state', 'connect')
+_OVER = (libvirt.VIR_DOMAIN_JOB_COMPLETED, libvirt.VIR_DOMAIN_JOB_FAILED)
 
 
 class GuestsFixture(fixtures.Fixture):
@@ -62,6 +63,7 @@ class GuestsFixture(fixtures.Fixture):
         for name in _CALLS:
             self._pass_on(name)
         self._tell_channel()
+        self._tell_jobs()
         self._keep_running_domains()
         self._tell_ends()
 
@@ -103,6 +105,18 @@ class GuestsFixture(fixtures.Fixture):
                 '</devices>', channels + self._disk() + '</devices>')
 
         self._replace('Domain', 'XMLDesc', tell)
+
+    def _tell_jobs(self) -> None:
+        # Nova's fake is busy until it is told that a migration is over.
+        job_stats = fakelibvirt.Domain.jobStats
+
+        def tell(domain: typing.Any, flags: int = 0) -> object:
+            migrated = job_stats(domain, flags)
+            if migrated['type'] in _OVER:
+                return migrated
+            return self._find(domain.UUIDString()).jobStats(flags)
+
+        self._replace('Domain', 'jobStats', tell)
 
     def _keep_running_domains(self) -> None:
         # Nova's fake drops a running domain that is undefined. libvirt keeps
