@@ -18,6 +18,7 @@ casts for it, to Nova's manager, which does not hand it to the driver.
 
 from collections import abc
 import functools
+import types
 import typing
 
 from oslo_log import log as logging
@@ -44,7 +45,7 @@ def observe_thaws(virtapi: object, saw: Saw) -> None:
         return
 
     @functools.wraps(unquiesce)
-    def unquiesce_instance(context: seams.RequestContext,
+    def unquiesce_instance(_manager: object, context: seams.RequestContext,
                            instance: seams.Instance,
                            mapping: object = None) -> object:
         try:
@@ -54,4 +55,5 @@ def observe_thaws(virtapi: object, saw: Saw) -> None:
             LOG.exception('The thaw of an instance was not looked at')
         return unquiesce(context, instance, mapping=mapping)
 
-    manager.unquiesce_instance = unquiesce_instance
+    # A method, because Nova waits for those that are under way as it stops.
+    manager.unquiesce_instance = types.MethodType(unquiesce_instance, manager)

@@ -30,7 +30,6 @@ from nova_quiesce import live
 from nova_quiesce import policy as quiesce_policy
 from nova_quiesce import properties
 from nova_quiesce.record import duties
-from nova_quiesce.record import glance
 from nova_quiesce.record import volume_backed
 from nova_quiesce import safety
 from nova_quiesce import seams
@@ -65,9 +64,9 @@ class CoreMixin(_Base):
             self._image_api, self._volume_api, instances.root_volume_id,
             CONF.quiesce)
         self._duties = duties.Duties(
-            self._safety.duties, volume_backed.Recorder(
-                glance.Images(self._image_api), CONF.host, CONF.quiesce),
-            CONF.host, CONF.quiesce)
+            self._safety.duties,
+            volume_backed.Recorder(CONF.host, CONF.quiesce), CONF.host,
+            CONF.quiesce)
 
     def init_host(self, host: str) -> None:
         """Thaw what an earlier nova-compute left frozen, and end its jobs.

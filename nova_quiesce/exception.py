@@ -118,6 +118,14 @@ class WindowBusy(NotFrozen):
             'freeze window; try again when it is done' % owner)
 
 
+class ServiceStops(NotFrozen):
+    """nova-compute ends, and thaws whatever is frozen."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            'nova-compute is being stopped; try again when it runs')
+
+
 class GivenUp(NotFrozen):
     """nova-api does not wait for the freeze any more."""
 

@@ -71,7 +71,6 @@ class RecordingImageAPI:
                  is_recording: bool = True) -> None:
         self._image_api = image_api
         self._find = find
-        self._images = glance.Images(image_api)
         self._is_recording = is_recording
 
     def update(self, context: seams.RequestContext, id_or_uri: str,
@@ -112,9 +111,8 @@ class RecordingImageAPI:
         # wrong: whatever fails here does not fail the snapshot.
         try:
             if not record:
-                glance.forget_record(
-                    context, self._image_api.get(context, image_id))
-            elif not self._images.record_surely(context, image_id, record):
+                glance.forget_record(context, image_id)
+            elif not glance.record_surely(context, image_id, record):
                 LOG.error('The record of image %s does not stay on it',
                           image_id)
         except Exception as error:

@@ -36,7 +36,6 @@ CALLED: dict[str, tuple[str, ...] | None] = {
         'self', 'context', 'version', 'method', 'controller', 'args',
         'kwargs'),
     'nova.image.glance:API.get': ('self', 'context', 'id_or_uri'),
-    'nova.image.glance:API.get_all': ('self', 'context'),
     'nova.image.glance:API.update': ('self', 'context', 'id_or_uri',
                                      'image_info'),
     'nova.objects.instance:InstanceList.get_by_host': (

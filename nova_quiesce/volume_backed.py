@@ -28,6 +28,7 @@ from nova_quiesce import consistency
 from nova_quiesce import core
 from nova_quiesce.cuts import volumes
 from nova_quiesce import exception
+from nova_quiesce import inheritance
 from nova_quiesce import instances
 from nova_quiesce import policy as quiesce_policy
 from nova_quiesce.record import duties as owing
@@ -77,6 +78,7 @@ class VolumeBacked:
         :raises InstanceQuiesceFailed, ConvertedException: quiesce is
             required and cannot be had, or what is owed cannot be noted
         """
+        inheritance.forget_parents_record(instance)
         self._duties.lend(context)
         decision = self._decide(context, instance)
         required = decision.policy is quiesce_policy.Policy.REQUIRE
@@ -170,7 +172,6 @@ class VolumeBacked:
     def unquiesce(self, context: seams.RequestContext,
                   instance: seams.Instance) -> None:
         """Thaw a guest that :meth:`quiesce` froze for the same request."""
-        self._duties.lend(context)
         watch = self._watches.get(context.request_id)
         if watch is not None:
             # What is not seen complete before the thaw cannot be claimed.
@@ -178,6 +179,7 @@ class VolumeBacked:
         if not self._safety.held.close(instance.uuid, context.request_id):
             LOG.info('Request %s holds no freeze of this instance: there is '
                      'nothing to thaw', context.request_id, instance=instance)
+        self._duties.lend(context)
 
 
 class VolumeBackedMixin(core.CoreMixin):

@@ -61,6 +61,7 @@ class HeldWindows:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._held: dict[str, _Held] = {}
+        self._is_over = False
 
     def open(self, instance_uuid: str, owner: str,
              window: freeze_window.Window, seconds: float,
@@ -155,12 +156,20 @@ class HeldWindows:
     def close_all(self, reason: str) -> None:
         """Thaw all guests, because this service stops.
 
+        No guest is frozen from then on.
+
         :param reason: why, for the record
         """
         with self._lock:
+            self._is_over = True
             everything = list(self._held.items())
         for instance_uuid, held in everything:
-            self._end(instance_uuid, held, reason)
+            try:
+                self._end(instance_uuid, held, reason)
+            except Exception:
+                # The others have to be thawed, too.
+                LOG.exception('The freeze of instance %s was not ended well',
+                              instance_uuid)
 
     def _end(self, instance_uuid: str, held: _Held, reason: str) -> None:
         with self._lock:
@@ -182,6 +191,8 @@ class HeldWindows:
 
     def _reserve(self, instance_uuid: str, held: _Held) -> _Held:
         with self._lock:
+            if self._is_over:
+                raise exception.ServiceStops()
             self._refuse_second(instance_uuid)
             self._held[instance_uuid] = held
             return held
@@ -222,5 +233,10 @@ class HeldWindows:
         finally:
             # Until here, nobody else can freeze what is being thawed.
             self._forget(instance_uuid, held)
-        held.on_close(evidence)
+        try:
+            held.on_close(evidence)
+        except Exception:
+            # The guest is thawed; who thawed it has more to do.
+            LOG.exception('What a freeze of instance %s proves was not noted',
+                          instance_uuid)
         return True

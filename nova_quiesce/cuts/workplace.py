@@ -118,8 +118,7 @@ class Places:
             if len(os.fsencode(place.socket)) > _SOCKET_PATH:
                 raise Unusable('%s is too long a path for a unix socket'
                                % place.socket)
-            os.chmod(path, _PASS_THROUGH)
-            owners |= _hand_over(path, domain_xml)
+            owners |= _open_up(path, domain_xml)
             yield place
         finally:
             if place.is_kept:
@@ -128,6 +127,14 @@ class Places:
                           'nova-compute as it starts', path)
             else:
                 remove(path, owners)
+
+
+def _open_up(path: str, domain_xml: str) -> set[int]:
+    try:
+        os.chmod(path, _PASS_THROUGH)
+        return _hand_over(path, domain_xml)
+    except OSError as error:
+        raise Unusable(str(error)) from error
 
 
 def remove(path: str, owners: abc.Set[int]) -> None:

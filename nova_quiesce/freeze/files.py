@@ -147,9 +147,11 @@ class Opened(typing.NamedTuple):
     def write(self, name: str, content: bytes) -> None:
         """Write a file, in the place of one that is there."""
         with self._new(content) as file:
+            # What is replaced is good, and may be all that there is.
+            os.fsync(file)
             os.rename(NEW, name, src_dir_fd=self.descriptor,
                       dst_dir_fd=self.descriptor)
-            self._settle(file)
+            os.fsync(self.descriptor)
 
     def remove(self, name: str) -> bool:
         """Remove a file.

@@ -10,7 +10,11 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Glance's images: finding them, recording on them, putting them away."""
+"""Glance's images: finding them, recording on them, putting them away.
+
+They are read as Glance has them: Nova's own API of images reads some of their
+properties as JSON, and fails for all where it is none in one.
+"""
 
 from collections import abc
 import datetime
@@ -29,69 +33,73 @@ LOG = logging.getLogger(__name__)
 
 _VERSION = 2
 _PAGE = 100
-#: Two hosts' clocks may differ by that much.
-_CLOCK_SKEW = datetime.timedelta(minutes=5)
+#: By how much the clocks of two hosts are taken to differ at most. An image is
+#: known by its volume snapshots; this shortens the list of those to look at.
+_CLOCK_SKEW = datetime.timedelta(days=1)
 
-Image: typing.TypeAlias = dict[str, typing.Any]
+Image: typing.TypeAlias = abc.Mapping[str, typing.Any]
 
 
-class Images:
-    """A project's images.
+def find(context: seams.RequestContext, since: datetime.datetime,
+         snapshot_ids: abc.Collection[str]) -> Image | None:
+    """Find the image that stands for exactly these volume snapshots.
 
-    :param api: Nova's image API
+    Its owner may have copied it since, so the oldest one is meant.
+
+    :param context: a request's of its project
+    :param since: when it was made at the earliest, on this host's clock
+    :param snapshot_ids: all of them
     """
-
-    def __init__(self, api: seams.ImageAPI) -> None:
-        self._api = api
-
-    def find(self, context: seams.RequestContext, since: datetime.datetime,
-             snapshot_ids: abc.Collection[str]) -> Image | None:
-        """The image that stands for exactly these volume snapshots.
-
-        :param context: a request's of the project
-        :param since: when it was made at the earliest, on this host's clock
-        :param snapshot_ids: all of them
-        """
-        wanted = sorted(snapshot_ids)
-        made = (since - _CLOCK_SKEW).astimezone(datetime.UTC)
-        found = self._api.get_all(
-            context, page_size=_PAGE, sort_key='created_at', sort_dir='desc',
-            filters={'owner': context.project_id,
-                     'created_at': 'gte:%s' % made.strftime(
-                         '%Y-%m-%dT%H:%M:%SZ')})
-        return next((image for image in found
-                     if sorted(snapshots_of(image)) == wanted), None)
-
-    def record_surely(self, context: seams.RequestContext, image_id: str,
-                      properties: dict[str, str]) -> bool:
-        """Write a record onto an image, unless it is there, and read it back.
-
-        Glance saves an image that is being uploaded as it was when that
-        began, so what is written meanwhile may be lost.
-
-        :param context: a request's that may change the image
-        :param image_id: an image that is active
-        :param properties: the record
-        :returns: whether it is there, as read from the image
-        """
-        if self._has(context, image_id, properties):
-            return True
-        self._api.update(context, image_id, {'properties': dict(properties)},
-                         purge_props=False)
-        return self._has(context, image_id, properties)
-
-    def _has(self, context: seams.RequestContext, image_id: str,
-             properties: dict[str, str]) -> bool:
-        found = self._api.get(context, image_id)['properties']
-        assert isinstance(found, dict)
-        return properties.items() <= found.items()
+    wanted = sorted(snapshot_ids)
+    made = (since - _CLOCK_SKEW).astimezone(datetime.UTC)
+    filters = {'owner': context.project_id,
+               'created_at': 'gte:%s' % made.strftime('%Y-%m-%dT%H:%M:%SZ')}
+    for hidden in ({}, {'os_hidden': True}):
+        # Glance leaves out what is hidden, unless it is asked for that alone.
+        for image in _call(context, 'list', page_size=_PAGE,
+                           sort_key='created_at', sort_dir='asc',
+                           filters=filters | hidden):
+            if sorted(snapshots_of(image)) == wanted:
+                found: Image = image
+                return found
+    return None
 
 
-def snapshots_of(image: abc.Mapping[str, object]) -> list[str]:
+def show(context: seams.RequestContext, image_id: str) -> Image:
+    """An image as it is now.
+
+    :param context: a request's that may see it
+    """
+    found: Image = _call(context, 'get', image_id)
+    return found
+
+
+def record_surely(context: seams.RequestContext, image_id: str,
+                  properties: dict[str, str]) -> bool:
+    """Write a record onto an image, unless it is there, and read it back.
+
+    Glance saves an image that is being uploaded as it was when that began,
+    so what is written meanwhile may be lost.
+
+    :param context: a request's that may change the image
+    :param image_id: an image that is active
+    :param properties: the record
+    :returns: whether it is there, as read from the image
+    """
+    if _has(show(context, image_id), properties):
+        return True
+    _call(context, 'update', image_id, **properties)
+    return _has(show(context, image_id), properties)
+
+
+def _has(image: Image, properties: dict[str, str]) -> bool:
+    return all(image.get(name) == value
+               for name, value in properties.items())
+
+
+def snapshots_of(image: Image) -> list[str]:
     """The ids of the volume snapshots that an image stands for."""
-    properties = image.get('properties')
-    mapping = (properties.get('block_device_mapping')
-               if isinstance(properties, dict) else None)
+    mapping = image.get('block_device_mapping')
     if isinstance(mapping, str):
         try:
             mapping = json.loads(mapping)
@@ -111,19 +119,18 @@ def snapshots_in(mapping: object) -> list[str]:
             if isinstance(entry, dict) and entry.get('snapshot_id')]
 
 
-def forget_record(context: seams.RequestContext, image: Image) -> None:
+def forget_record(context: seams.RequestContext, image_id: str) -> None:
     """Take a record off an image that is not to have one.
 
     nova-api lets it inherit that of the image that its instance was booted
     from.
 
     :param context: a request's that may change the image
-    :param image: as it was read
     """
-    inherited = [name for name in image['properties']
-                 if name.startswith(consistency.PREFIX)]
+    image = show(context, image_id)
+    inherited = [name for name in consistency.PROPERTIES if name in image]
     if inherited:
-        _call(context, 'update', image['id'], remove_props=inherited)
+        _call(context, 'update', image_id, remove_props=inherited)
 
 
 def put_away(context: seams.RequestContext, image_id: str) -> str:
@@ -153,7 +160,7 @@ def is_gone(error: Exception) -> bool:
                               glanceclient.exc.HTTPNotFound))
 
 
-def _call(context: seams.RequestContext, method: str, image_id: str,
-          **arguments: object) -> None:
-    glance.GlanceClientWrapper().call(
-        context, _VERSION, method, args=(image_id,), kwargs=arguments)
+def _call(context: seams.RequestContext, method: str, *arguments: str,
+          **keywords: object) -> typing.Any:
+    return glance.GlanceClientWrapper().call(
+        context, _VERSION, method, args=arguments, kwargs=keywords)

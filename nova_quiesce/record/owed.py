@@ -90,7 +90,8 @@ class Owed:
         return cls(duties.Duty(instance_uuid, KIND, {
             'request_id': request_id, 'project_id': project_id,
             'is_required': is_required, 'snapshot_ids': None,
-            'properties': None, 'cut': [], 'is_told': False}))
+            'listed_at': None, 'properties': None, 'cut': [],
+            'image_id': None, 'put_away': None, 'is_told': False}))
 
     @classmethod
     def of(cls, duty: duties.Duty) -> 'Owed':
@@ -102,7 +103,10 @@ class Owed:
         valid = {
             'request_id': str, 'project_id': str, 'is_required': bool,
             'snapshot_ids': (list, type(None)),
-            'properties': (dict, type(None)), 'cut': list, 'is_told': bool}
+            'listed_at': (str, type(None)),
+            'properties': (dict, type(None)), 'cut': list,
+            'image_id': (str, type(None)), 'put_away': (str, type(None)),
+            'is_told': bool}
         if content.keys() != valid.keys() or not all(
                 isinstance(content[name], kind)  # type: ignore[arg-type]
                 for name, kind in valid.items()):
@@ -167,6 +171,29 @@ class Owed:
         """How long ago that was."""
         return self.duty.age
 
+    @property
+    def listed_for(self) -> datetime.timedelta:
+        """How long ago nova-api's list came; none where it did not."""
+        listed_at = self.duty.content['listed_at']
+        if listed_at is None:
+            return datetime.timedelta(0)
+        return _now() - datetime.datetime.fromisoformat(listed_at)
+
+    @property
+    def image_id(self) -> str | None:
+        """The request's image; None until it was found."""
+        found: str | None = self.duty.content['image_id']
+        return found
+
+    @property
+    def put_away(self) -> str | None:
+        """What was done to the image, as a participle; None until then.
+
+        It is done once: its owner may undo it.
+        """
+        done: str | None = self.duty.content['put_away']
+        return done
+
     def judged(self, verdict: Verdict) -> 'Owed':
         """The same, with its verdict."""
         return Owed(self.duty.with_content(
@@ -174,7 +201,16 @@ class Owed:
 
     def listed(self, snapshot_ids: tuple[str, ...]) -> 'Owed':
         """The same, with nova-api's list."""
-        return Owed(self.duty.with_content(snapshot_ids=list(snapshot_ids)))
+        return Owed(self.duty.with_content(
+            snapshot_ids=list(snapshot_ids), listed_at=_now().isoformat()))
+
+    def with_image(self, image_id: str) -> 'Owed':
+        """The same, once its image was found."""
+        return Owed(self.duty.with_content(image_id=image_id))
+
+    def with_put_away(self, done: str) -> 'Owed':
+        """The same, once its image was put away."""
+        return Owed(self.duty.with_content(put_away=done))
 
     def told(self) -> 'Owed':
         """The same, once it was told that it takes longer."""
@@ -183,3 +219,7 @@ class Owed:
     def _text(self, name: str) -> str:
         text: typing.Any = self.duty.content[name]
         return str(text)
+
+
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC)

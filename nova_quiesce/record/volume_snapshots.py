@@ -12,6 +12,7 @@
 
 """Cinder's volume snapshots: their state, and the record in their metadata."""
 
+from cinderclient import exceptions as cinder_exception
 from nova import exception as nova_exception
 from nova.volume import cinder
 
@@ -39,12 +40,16 @@ def state(api: seams.VolumeAPI, context: seams.RequestContext,
 
 def record(context: seams.RequestContext, snapshot_id: str,
            properties: dict[str, str]) -> None:
-    """Add a record to the metadata of a snapshot.
+    """Add a record to the metadata of a snapshot, if it is still there.
 
     :param context: a request's of its project
     :param snapshot_id: the snapshot
     :param properties: the record
     """
-    cinder.cinderclient(context).volume_snapshots.set_metadata(
-        snapshot_id, {name: value[:_LONGEST]
-                      for name, value in properties.items()})
+    try:
+        cinder.cinderclient(context).volume_snapshots.set_metadata(
+            snapshot_id, {name: value[:_LONGEST]
+                          for name, value in properties.items()})
+    except cinder_exception.NotFound:
+        # Its owner has deleted it.
+        return

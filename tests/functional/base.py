@@ -91,6 +91,8 @@ class QuiesceTestBase(base.ServersTestBase):  # type: ignore[misc]
             'nova_quiesce.core.CoreMixin._new_connection',
             lambda driver: driver._host.get_connection()))
         self.frozen_at_cut: list[bool] = []
+        #: Called as a record is written onto an image.
+        self.on_record: abc.Callable[[str], object] = lambda image_id: None
         #: Whether Glance's policy lets a project deactivate its images.
         self.may_deactivate = True
         #: The image that the servers are booted from.
@@ -173,21 +175,38 @@ class QuiesceTestBase(base.ServersTestBase):  # type: ignore[misc]
         # Nova's fixture stands in for Nova's API of images alone.
         self.useFixture(fixtures.MonkeyPatch(
             'nova_quiesce.record.glance._call',
-            lambda context, method, image_id, **arguments:
-            self._act_on_image(method, image_id, **arguments)))
+            lambda context, method, *arguments, **keywords: getattr(
+                self, '_%s_image' % method)(*arguments, **keywords)))
 
-    def _act_on_image(self, method: str, image_id: str,
-                      os_hidden: bool = False,
-                      remove_props: abc.Iterable[str] = ()) -> None:
+    def _get_image(self, image_id: str) -> dict[str, typing.Any]:
+        if image_id not in self.glance.images:
+            raise glanceclient.exc.HTTPNotFound()
         image = self.glance.images[image_id]
-        if method == 'deactivate':
-            if not self.may_deactivate:
-                raise glanceclient.exc.HTTPForbidden('planned')
-            image['status'] = 'deactivated'
+        return {**image['properties'], 'id': image_id,
+                'status': image['status']}
+
+    def _list_image(self, filters: dict[str, object],
+                    **_order: object) -> list[dict[str, typing.Any]]:
+        return [self._get_image(image_id) for image_id, image
+                in list(self.glance.images.items())
+                if bool(image.get('os_hidden')) ==
+                bool(filters.get('os_hidden'))]
+
+    def _deactivate_image(self, image_id: str) -> None:
+        if not self.may_deactivate:
+            raise glanceclient.exc.HTTPForbidden('planned')
+        self.glance.images[image_id]['status'] = 'deactivated'
+
+    def _update_image(self, image_id: str, os_hidden: bool = False,
+                      remove_props: abc.Iterable[str] = (),
+                      **properties: str) -> None:
+        image = self.glance.images[image_id]
         if os_hidden:
             image['os_hidden'] = True
         for name in remove_props:
             del image['properties'][name]
+        self.on_record(image_id)
+        image['properties'].update(properties)
 
     def _fake_disk_tools(self) -> None:
         # Of the live snapshot only the files are faked.

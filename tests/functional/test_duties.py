@@ -17,6 +17,7 @@ import threading
 import typing
 
 import fixtures
+import glanceclient.exc
 from nova import exception
 from nova.tests import fixtures as nova_fixtures
 
@@ -120,8 +121,7 @@ class DutiesTest(base.QuiesceTestBase):
 
     def test_record_that_glance_would_lose(self) -> None:
         """nova-api's upload ends after the record could be written."""
-        create, update = (nova_fixtures.GlanceFixture.create,
-                          nova_fixtures.GlanceFixture.update)
+        create = nova_fixtures.GlanceFixture.create
         written: list[str] = []
 
         def create_late(glance: typing.Any, context: object,
@@ -133,39 +133,49 @@ class DutiesTest(base.QuiesceTestBase):
                 'properties': dict(image['properties'])}).start()
             return image
 
-        def update_noted(glance: typing.Any, context: object, image_id: str,
-                         *args: object, **kwargs: object) -> object:
-            written.append(glance.images[image_id]['status'])
-            return update(glance, context, image_id, *args, **kwargs)
-
         server = self.boot_from_volume(base.PREFERRED)
         self.guest.connected = False
-        for name, new in ('create', create_late), ('update', update_noted):
-            self.useFixture(fixtures.MonkeyPatch(
-                'nova.tests.fixtures.GlanceFixture.%s' % name, new))
+        self.useFixture(fixtures.MonkeyPatch(
+            'nova.tests.fixtures.GlanceFixture.create', create_late))
+        self.on_record = lambda image_id: written.append(
+            self.glance.images[image_id]['status'])
         record = self.record_of(self.create_image(server))
         self.assertEqual('crash', record['quiesce_consistency'])
         self._assert_nothing_owed()
         self.assertEqual(['active'], written)
 
-    def test_record_that_is_lost_is_written_again(self) -> None:
-        update = nova_fixtures.GlanceFixture.update
-        lost: list[str] = []
-
-        def lose_once(glance: typing.Any, context: object, image_id: str,
-                      metadata: dict[str, object], **kwargs: object
-                      ) -> object:
-            if lost:
-                return update(glance, context, image_id, metadata, **kwargs)
-            lost.append(image_id)
-            return glance.images[image_id]
-
+    def test_record_that_glance_does_not_take_at_first(self) -> None:
         server = self.boot_from_volume(base.QUIESCED)
-        self.useFixture(fixtures.MonkeyPatch(
-            'nova.tests.fixtures.GlanceFixture.update', lose_once))
+        refused: list[str] = []
+
+        def refuse_once(image_id: str) -> None:
+            if not refused:
+                refused.append(image_id)
+                raise glanceclient.exc.HTTPServiceUnavailable()
+
+        self.on_record = refuse_once
         image_id = self.create_image(server)
         self._assert_good(image_id)
-        self.assertEqual([image_id], lost)
+        self.assertEqual([image_id], refused)
+
+    def test_lapsed_and_owner_makes_it_active_again(self) -> None:
+        """It is put away once, whatever cannot be recorded."""
+        self._stick()
+        server = self.boot_from_volume(SHORT)
+        tried: list[str] = []
+
+        def refuse(image_id: str) -> None:
+            tried.append(image_id)
+            raise glanceclient.exc.HTTPOverLimit()
+
+        self.on_record = refuse
+        image_id = self.ask_for_image(server)
+        self.wait_until(lambda: self.glance.images[image_id]['status'] ==
+                        'deactivated', 'the image can still be booted')
+        self.glance.images[image_id]['status'] = 'active'
+        before = len(tried)
+        self.wait_until(lambda: len(tried) > before + 1, 'nothing is tried')
+        self.assertEqual('active', self.glance.images[image_id]['status'])
 
     def test_deactivation_is_forbidden(self) -> None:
         self.may_deactivate = False

@@ -12,6 +12,7 @@
 
 """The thaws that nova-api casts, seen as they arrive."""
 
+import inspect
 import unittest
 from unittest import mock
 
@@ -39,6 +40,10 @@ class ObserveThawsTest(unittest.TestCase):
             mock.call.saw('context', 'instance', ['volume']),
             mock.call.manager('context', 'instance', mapping=['volume'])],
             calls.mock_calls)
+
+    def test_nova_waits_for_it_as_it_stops(self) -> None:
+        casts.observe_thaws(self.virtapi, self.saw)
+        self.assertTrue(inspect.ismethod(self.manager.unquiesce_instance))
 
     def test_what_fails_here_keeps_nobody_frozen(self) -> None:
         self.saw.side_effect = RuntimeError

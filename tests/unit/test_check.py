@@ -14,6 +14,7 @@
 
 import contextlib
 from importlib import metadata
+import errno
 import io
 import os
 import pathlib
@@ -240,7 +241,7 @@ class GuardTest(CheckTestBase):
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.addCleanup(listener.close)
         listener.bind(self.path)
-        listener.listen()
+        listener.listen(1)
         return listener
 
     def test_answers(self) -> None:
@@ -267,7 +268,7 @@ class GuardTest(CheckTestBase):
     def test_left_its_socket_behind(self) -> None:
         self._listen().close()
         checked = self.check(self.option)
-        self.assert_problems(checked, 'Connection refused')
+        self.assert_problems(checked, 'Errno %d' % errno.ECONNREFUSED)
         self.assertIn('start nova-quiesce-guard', checked.problems[0])
 
     def test_is_stopped(self) -> None:

@@ -58,9 +58,10 @@ class RecordingImageAPITest(unittest.TestCase):
     def setUp(self) -> None:
         super().setUp()
         self.nova = mock.Mock()
-        self.nova.get.return_value = {'id': 'id', 'properties': {}}
-        self.call = self.enterContext(mock.patch.object(
-            glance, '_call', autospec=True))
+        self.surely = self.enterContext(mock.patch.object(
+            glance, 'record_surely', autospec=True))
+        self.forget = self.enterContext(mock.patch.object(
+            glance, 'forget_record', autospec=True))
         self.found: dict[str, InProgress] = {}
         self.api = report.RecordingImageAPI(self.nova, self.found.get)
 
@@ -76,23 +77,19 @@ class RecordingImageAPITest(unittest.TestCase):
     def test_record_is_read_back(self) -> None:
         self.found['id'] = InProgress(policy.Policy.PREFER)
         record = self.found['id'].snapshot.record.properties()
-        self.nova.get.side_effect = [
-            {'properties': {}}, {'properties': record}]
         self.api.update(CONTEXT, 'id', {}, 'data')
-        # Glance lost the first one.
-        self.assertEqual(2, self.nova.update.call_count)
-        self.nova.update.assert_called_with(
-            CONTEXT, 'id', {'properties': record}, purge_props=False)
+        self.surely.assert_called_once_with(CONTEXT, 'id', record)
 
     def test_record_that_does_not_stay_is_told(self) -> None:
         self.found['id'] = InProgress(policy.Policy.PREFER)
+        self.surely.return_value = False
         with self.assertLogs('nova_quiesce.report', 'ERROR') as logged:
             self.api.update(CONTEXT, 'id', {}, 'data')
         self.assertIn('does not stay', logged.output[0])
 
     def test_failure_to_read_back_does_not_fail_the_snapshot(self) -> None:
         self.found['id'] = InProgress(policy.Policy.PREFER)
-        self.nova.get.side_effect = RuntimeError('Glance is busy')
+        self.surely.side_effect = RuntimeError('Glance is busy')
         with self.assertLogs('nova_quiesce.report', 'ERROR') as logged:
             self.api.update(CONTEXT, 'id', {}, 'data')
         self.assertIn('Glance is busy', logged.output[0])
@@ -123,13 +120,10 @@ class RecordingImageAPITest(unittest.TestCase):
         api = report.RecordingImageAPI(
             self.nova, self.found.get, is_recording=False)
         self.found['id'] = InProgress(policy.Policy.PREFER)
-        self.nova.get.return_value = {
-            'id': 'id', 'properties': {'quiesce_reason': "its parent's"}}
         api.update(CONTEXT, 'id', {'name': 'x'})
         self.nova.update.assert_called_once_with(
             CONTEXT, 'id', {'name': 'x', 'properties': {}}, data=None)
-        self.call.assert_called_once_with(
-            CONTEXT, 'update', 'id', remove_props=['quiesce_reason'])
+        self.forget.assert_called_once_with(CONTEXT, 'id')
         self.found['id'] = InProgress(policy.Policy.REQUIRE)
         with self.assertRaises(exception.QuiesceError):
             api.update(CONTEXT, 'id', {})

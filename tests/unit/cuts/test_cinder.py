@@ -114,6 +114,22 @@ class HeldWindowsTest(unittest.TestCase):
         self.assertIs(consistency.Level.FILESYSTEM,
                       consistency.judge(self.closed[0]).level)
 
+    def test_nobody_is_frozen_while_the_service_stops(self) -> None:
+        self.held.close_all('it stops')
+        with self.assertRaises(exception.ServiceStops):
+            self._open()
+        self.assertEqual([], self.domain.calls)
+
+    def test_all_are_thawed_whatever_fails(self) -> None:
+        others = [fixture.FakeDomain() for _ in range(2)]
+        for number, domain in enumerate(others):
+            self.held.open(
+                'uuid-%d' % number, 'req', test_window.new_window(domain),
+                LONG, mock.Mock(side_effect=RuntimeError))
+        with self.assertLogs('nova_quiesce.cuts.cinder', 'ERROR'):
+            self.held.close_all('it stops')
+        self.assertEqual([False, False], [one.frozen for one in others])
+
     def test_deadline(self) -> None:
         self._open(seconds=0.05)
         self.assertTrue(self.ended.wait(test_window.SOON))

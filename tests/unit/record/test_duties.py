@@ -63,7 +63,8 @@ class DutiesTest(unittest.TestCase):
             if thread.name.startswith('record-'):
                 thread.join(SOON)
 
-    def _attempt(self, context: object, owed: owing.Owed) -> str | None:
+    def _attempt(self, context: object, owed: owing.Owed,
+                 save: volume_backed.Save) -> str | None:
         self.tried.append((context, owed))
         if self.failures:
             raise self.failures.pop()

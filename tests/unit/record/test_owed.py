@@ -52,7 +52,8 @@ class OwedTest(unittest.TestCase):
     def test_it_holds_no_token(self) -> None:
         self.assertEqual(
             {'request_id', 'project_id', 'is_required', 'snapshot_ids',
-             'properties', 'cut', 'is_told'}, new().duty.content.keys())
+             'listed_at', 'properties', 'cut', 'image_id', 'put_away',
+             'is_told'}, new().duty.content.keys())
 
     def test_what_is_none(self) -> None:
         good = new().duty

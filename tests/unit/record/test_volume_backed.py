@@ -12,6 +12,7 @@
 
 """What is done of what a request owes, and when it has ended."""
 
+from collections import abc
 import dataclasses
 import datetime
 import types
@@ -33,8 +34,12 @@ CONTEXT = mock.Mock(project_id='project')
 
 def aged(owed: owing.Owed, age: datetime.timedelta) -> owing.Owed:
     """The same, some time later."""
+    content = dict(owed.duty.content)
+    if content['listed_at']:
+        content['listed_at'] = (datetime.datetime.fromisoformat(
+            content['listed_at']) - age).isoformat()
     return owing.Owed(dataclasses.replace(owed.duty, created=(
-        owed.began - age).isoformat()))
+        owed.began - age).isoformat(), content=content))
 
 
 class RecorderTest(unittest.TestCase):
@@ -42,36 +47,50 @@ class RecorderTest(unittest.TestCase):
     def setUp(self) -> None:
         super().setUp()
         self.calls = mock.Mock()
-        self.images = mock.Mock()
-        self.images.find.return_value = test_glance.image('s1', 's2')
-        self.images.record_surely.return_value = True
         for module, name in (
-                (glance, 'put_away'), (glance, 'forget_record'),
-                (events, 'tell_once'),
-                (events, 'has_failed'),
+                (glance, 'find'), (glance, 'show'), (glance, 'put_away'),
+                (glance, 'record_surely'), (glance, 'forget_record'),
+                (events, 'tell_once'), (events, 'has_failed'),
                 (volume_snapshots, 'record')):
             self.calls.attach_mock(self.enterContext(
                 mock.patch.object(module, name, autospec=True)), name)
-        self.calls.put_away.return_value = 'deactivated'
+        self.image = test_glance.image('s1', 's2')
+        self.calls.find.return_value = self.image
+        self.calls.show.return_value = self.image
+        self.calls.record_surely.return_value = True
+        self.calls.put_away.side_effect = self._put_away
         self.calls.has_failed.return_value = False
         self.options = types.SimpleNamespace(record=True)
-        self.recorder = volume_backed.Recorder(
-            self.images, 'host', self.options)
+        self.recorder = volume_backed.Recorder('host', self.options)
         self.owed = test_owed.new().listed(('s1', 's2')).judged(
             test_owed.HELD)
+        self.saved: list[owing.Owed] = []
+
+    def _put_away(self, *_: object) -> str:
+        self.image['status'] = 'deactivated'
+        return 'deactivated'
 
     def _attempt(self, owed: owing.Owed | None = None,
                  context: mock.Mock | None = CONTEXT) -> str | None:
-        return self.recorder.attempt(context, owed or self.owed)
+        known = owed or self.owed
+
+        def save(change: abc.Callable[[owing.Owed], owing.Owed]
+                 ) -> owing.Owed:
+            nonlocal known
+            known = change(known)
+            self.saved.append(known)
+            return known
+
+        return self.recorder.attempt(context, known, save)
 
     def _assert_untouched(self) -> None:
-        self.images.record_surely.assert_not_called()
+        self.calls.record_surely.assert_not_called()
         self.calls.put_away.assert_not_called()
         self.calls.record.assert_not_called()
 
     def test_proven(self) -> None:
         self.assertIn('filesystem', str(self._attempt()))
-        self.images.record_surely.assert_called_once_with(
+        self.calls.record_surely.assert_called_once_with(
             CONTEXT, 'image', test_owed.HELD.properties)
         self.assertEqual(['s1', 's2'], [
             call.args[1] for call in self.calls.record.call_args_list])
@@ -86,7 +105,6 @@ class RecorderTest(unittest.TestCase):
                          str(self.calls.tell_once.call_args[0][-1]))
 
     def test_required_and_not_all_seen_complete(self) -> None:
-        self.images.find.return_value = test_glance.image('s1', 's3')
         self._attempt(self.owed.listed(('s1', 's3')))
         self.calls.put_away.assert_called_once_with(CONTEXT, 'image')
 
@@ -97,15 +115,35 @@ class RecorderTest(unittest.TestCase):
         self.calls.put_away.assert_not_called()
         self.calls.tell_once.assert_not_called()
 
-    def test_deactivated_already_and_told_once(self) -> None:
-        self.images.find.return_value['status'] = 'deactivated'
+    def test_put_away_whatever_cannot_be_recorded(self) -> None:
+        self.calls.record_surely.side_effect = RuntimeError('quota')
+        with self.assertLogs('nova_quiesce.record', 'WARNING'):
+            self.assertIsNone(self._attempt(
+                self.owed.judged(test_owed.CRASH)))
+        self.calls.put_away.assert_called_once_with(CONTEXT, 'image')
+
+    def test_put_away_once(self) -> None:
+        self.calls.record.side_effect = RuntimeError('Cinder is down')
+        with self.assertLogs('nova_quiesce.record', 'WARNING'):
+            self.assertIsNone(self._attempt(
+                self.owed.judged(test_owed.CRASH)))
+        # Its owner wants it back.
+        self.image['status'] = 'active'
+        self.calls.record.side_effect = None
+        self.assertIn('crash', str(self._attempt(self.saved[-1])))
+        self.calls.put_away.assert_called_once_with(CONTEXT, 'image')
+        self.calls.find.assert_called_once()
+        self.calls.show.assert_called_once_with(CONTEXT, 'image')
+
+    def test_deactivated_by_somebody_else(self) -> None:
+        self.image['status'] = 'deactivated'
         self._attempt(self.owed.judged(test_owed.CRASH))
         self.calls.put_away.assert_not_called()
         self.calls.tell_once.assert_called_once()
 
     def test_nothing_before_the_image_is_active(self) -> None:
         for status in ('queued', 'saving', 'importing'):
-            self.images.find.return_value['status'] = status
+            self.image['status'] = status
             self.assertIsNone(self._attempt())
         self._assert_untouched()
 
@@ -114,13 +152,23 @@ class RecorderTest(unittest.TestCase):
         self._assert_untouched()
 
     def test_record_that_does_not_stay_is_no_end(self) -> None:
-        self.images.record_surely.return_value = False
-        self.assertIsNone(self._attempt(self.owed.judged(test_owed.CRASH)))
-        self.calls.put_away.assert_not_called()
+        self.calls.record_surely.return_value = False
+        self.assertIsNone(self._attempt())
+
+    def test_each_volume_snapshot_by_itself(self) -> None:
+        self.calls.record.side_effect = [RuntimeError('Cinder is busy'), None]
+        with self.assertLogs('nova_quiesce.record', 'WARNING'):
+            self.assertIsNone(self._attempt())
+        self.assertEqual(2, self.calls.record.call_count)
+
+    def test_what_is_never_taken_ends_at_last(self) -> None:
+        self.calls.record_surely.return_value = False
+        late = aged(self.owed, 2 * volume_backed.LATEST_RECORD)
+        self.assertIn('no record', str(self._attempt(late)))
 
     def test_no_authority(self) -> None:
         self.assertIsNone(self._attempt(context=None))
-        self.images.find.assert_not_called()
+        self.calls.find.assert_not_called()
         self._assert_untouched()
 
     def test_no_list(self) -> None:
@@ -131,7 +179,7 @@ class RecorderTest(unittest.TestCase):
         with self.assertLogs('nova_quiesce.record.volume_backed', 'ERROR'):
             self.assertIn('never told', str(self._attempt(
                 aged(owed, 2 * volume_backed.LATEST_LIST))))
-        self.images.find.assert_not_called()
+        self.calls.find.assert_not_called()
         self._assert_untouched()
 
     def test_empty_list(self) -> None:
@@ -141,33 +189,42 @@ class RecorderTest(unittest.TestCase):
 
     def test_nova_api_has_failed(self) -> None:
         self.calls.has_failed.return_value = True
-        self.images.find.return_value = None
+        self.calls.find.return_value = None
         self.assertIn('no image', str(self._attempt()))
         self.assertIn('no image', str(self._attempt(context=None)))
         self.assertIn('no image', str(self._attempt(test_owed.new())))
 
     def test_no_image(self) -> None:
-        self.images.find.return_value = None
+        self.calls.find.return_value = None
         self.assertIsNone(self._attempt())
         late = aged(self.owed, 2 * volume_backed.LATEST_IMAGE)
         # Nobody could look.
         self.assertIsNone(self._attempt(late, None))
-        self.assertIn('no image', str(self._attempt(late)))
+        with self.assertLogs('nova_quiesce.record.volume_backed', 'ERROR'):
+            self.assertIn('no image', str(self._attempt(late)))
+
+    def test_list_that_comes_late(self) -> None:
+        self.calls.find.return_value = None
+        late = aged(test_owed.new(), 2 * volume_backed.LATEST_IMAGE)
+        self.assertIsNone(self._attempt(late.listed(('s1',))))
 
     def test_image_that_is_deleted_meanwhile(self) -> None:
-        self.images.record_surely.side_effect = nova_exception.ImageNotFound(
-            image_id='image')
+        gone = nova_exception.ImageNotFound(image_id='image')
+        self.calls.record_surely.side_effect = gone
         self.assertIn('deleted', str(self._attempt()))
+        self.calls.show.side_effect = gone
+        self.assertIn('deleted', str(self._attempt(
+            self.owed.with_image('image'))))
 
     def test_failure_is_raised(self) -> None:
-        self.images.record_surely.side_effect = RuntimeError
+        self.calls.find.side_effect = RuntimeError
         with self.assertRaises(RuntimeError):
             self._attempt()
 
     def test_without_records(self) -> None:
         self.options.record = False
         self._attempt(self.owed.judged(test_owed.CRASH))
-        self.images.record_surely.assert_not_called()
+        self.calls.record_surely.assert_not_called()
         self.calls.record.assert_not_called()
         self.calls.forget_record.assert_called_once()
         self.calls.put_away.assert_called_once()
