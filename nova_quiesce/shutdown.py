@@ -200,6 +200,7 @@ class Shutdowns:
         if detail != libvirt.VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN:
             return
         if by_itself:
+            LOG.info('Instance %s has shut itself down', instance_uuid)
             self._note(instance_uuid)
         elif by_itself is not None:
             self._cut_off.add(instance_uuid)
@@ -225,7 +226,6 @@ class Shutdowns:
             self._traceless.add(instance_uuid)
         else:
             self._notes.write(instance_uuid, trace)
-        LOG.info('Instance %s has shut itself down', instance_uuid)
 
     def _renew(self, instance_uuid: str) -> None:
         try:

@@ -32,6 +32,8 @@ LOG = logging.getLogger(__name__)
 Trace = dict[str, str | int]
 
 _RBD = 'rbd:'
+#: Seconds until Ceph notes the time of another write.
+_CEPH_INTERVAL = 'rbd_mtime_update_interval'
 _BLOCK_DEVICE = '/sys/dev/block/%d:%d'
 # Of a block device's statistics (Documentation/admin-guide/iostats.rst):
 # writes and discards, by number and by sectors.
@@ -48,9 +50,9 @@ def of_root_disk(domain: object) -> Trace | None:
         path, _format = libvirt_utils.find_disk(libvirt_guest.Guest(domain))
         return of(path)
     except Exception as error:
-        # Whatever is wrong with a disk or its storage, it shows nothing.
-        LOG.warning('A disk does not tell when it was last written to: %s',
-                    error)
+        # Whatever is wrong with a disk or its storage, it shows nothing. A
+        # volume in Ceph is often none of nova-compute's business.
+        LOG.info('A disk does not tell when it was last written to: %s', error)
         return None
 
 
@@ -77,12 +79,11 @@ def _of_ceph(path: str) -> Trace | None:
     with rbd_utils.RBDVolumeProxy(
             rbd_utils.RBDDriver(pool), name, pool=pool,
             read_only=True) as image:
-        written = image.modify_timestamp()
-        if written == image.create_timestamp():
-            # A cluster can be told not to keep it.
+        if not int(image.client.conf_get(_CEPH_INTERVAL) or 0):
+            # QEMU, with the same configuration, does not keep the time.
             return None
         return {'path': path, 'id': image.id(),
-                'written': written.isoformat()}
+                'written': image.modify_timestamp().isoformat()}
 
 
 def _of_block_device(path: str, number: int) -> Trace | None:

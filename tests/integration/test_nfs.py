@@ -123,6 +123,19 @@ class RequiredTest(NfsTestCase):
         self.assertEqual('error', self.snapshot_volume()['status'])
         self.assertEqual(files, self._disk_files())
 
+    def test_volume_alone_and_shut_off(self) -> None:
+        """Each snapshot gives a server another file, also one that is off."""
+        self.user.act(self.server, 'os-stop')
+        tenant.wait(lambda: self.user.show(self.server)['status'] ==
+                    'SHUTOFF', 3 * base.SOON, 'the shutdown')
+        try:
+            for _ in range(2):
+                self.assert_taken(self.snapshot_volume(), base.NO_CALLS,
+                                  needs_recovery=False)
+        finally:
+            self.user.act(self.server, 'os-start')
+            type(self).guest = self.user.ready(self.server)
+
     def test_server_starts_again_from_the_new_file(self) -> None:
         """Cinder knows the file that the guest writes to."""
         before = self._disk_files()

@@ -126,8 +126,7 @@ class CephTest(unittest.TestCase):
         self.opened = proxy
         self.image: typing.Any = proxy.return_value.__enter__.return_value
         self.image.id.return_value = 'abc'
-        self.image.create_timestamp.return_value = datetime.datetime(2026, 1,
-                                                                     1)
+        self.image.client.conf_get.return_value = '60'
         self.image.modify_timestamp.return_value = datetime.datetime(2026, 1,
                                                                      2)
 
@@ -146,9 +145,11 @@ class CephTest(unittest.TestCase):
         self.assertNotEqual(before, traces.of('rbd:vms/disk'))
 
     def test_writes_that_are_not_noted(self) -> None:
-        self.image.modify_timestamp.return_value = (
-            self.image.create_timestamp.return_value)
-        self.assertIsNone(traces.of('rbd:vms/disk'))
+        for interval in ('0', None):
+            self.image.client.conf_get.return_value = interval
+            self.assertIsNone(traces.of('rbd:vms/disk'))
+        self.image.client.conf_get.assert_called_with(
+            'rbd_mtime_update_interval')
 
 
 class RootDiskTest(TracesTestCase):
