@@ -80,17 +80,19 @@ class Events:
         if self._thread is not None:
             self._thread.join(_PATIENCE)
 
-    def work_off(self, then: abc.Callable[[], None] = lambda: None) -> None:
+    def work_off(self, then: abc.Callable[[], None] = lambda: None) -> bool:
         """Take now what was heard, unless that hangs.
 
         :param then: called if it does not, before anything else is taken
+        :returns: whether all was taken
         """
         if not self._lock.acquire(timeout=_PATIENCE):
-            return
+            return False
         try:
             while self._heard:
                 self._take_one(*self._heard.popleft())
             then()
+            return True
         finally:
             self._lock.release()
 

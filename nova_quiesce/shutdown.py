@@ -152,7 +152,9 @@ class Shutdowns:
         is_known = cause == libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN
         deadline = time.monotonic() + (_PATIENCE if is_known else 0)
         while True:
-            self.events.work_off()
+            if not self.events.work_off():
+                # It may have run since.
+                return _UNKNOWN
             if self._is_noted(instance_uuid, domain, is_known):
                 return None
             if instance_uuid in self._cut_off:

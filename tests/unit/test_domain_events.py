@@ -92,7 +92,7 @@ class EventsTest(unittest.TestCase):
         with mock.patch.object(domain_events, '_PATIENCE', 0.05):
             while events._heard:
                 time.sleep(0.01)
-            events.work_off(then)
+            self.assertFalse(events.work_off(then))
         then.assert_not_called()
         go_on.set()
 

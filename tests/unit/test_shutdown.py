@@ -113,6 +113,13 @@ class JudgedTest(ShutdownTestCase):
         self.assert_clean()
         self.assertEqual([UUID], self.noted())
 
+    def test_what_happened_since_is_not_known(self) -> None:
+        self.shut_down()
+        self.assert_clean()
+        with mock.patch.object(self.shutdowns.events, 'work_off',
+                               autospec=True, return_value=False):
+            self.assert_not_clean('not known')
+
     def test_killed(self) -> None:
         self.end(CRASHED, libvirt.VIR_DOMAIN_EVENT_STOPPED_FAILED)
         self.assert_not_clean('crashed, or was killed; start it')
