@@ -13,8 +13,8 @@
 """What the operator's command finds out about a host."""
 
 import contextlib
-from importlib import metadata
 import errno
+from importlib import metadata
 import io
 import os
 import pathlib
@@ -273,9 +273,10 @@ class GuardTest(CheckTestBase):
 
     def test_is_stopped(self) -> None:
         # The kernel takes connections for it.
-        self._listen()
+        listener = self._listen()
         with mock.patch.object(handle, 'ANSWER_TIMEOUT', 0.1):
             self.assert_problems(self.check(self.option), 'timed out')
+        listener.close()
 
     def test_something_else_listens(self) -> None:
         listener = self._listen()
