@@ -149,7 +149,12 @@ class Shutdowns:
             return _SAVED
         if cause not in _POSSIBLY_CLEAN:
             return _CAUSES.get(cause, _UNKNOWN)
-        is_known = cause == libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN
+        return self._judge_shutdown(
+            instance_uuid, domain,
+            cause == libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN)
+
+    def _judge_shutdown(self, instance_uuid: str, domain: Domain,
+                        is_known: bool) -> str | None:
         deadline = time.monotonic() + (_PATIENCE if is_known else 0)
         while True:
             if not self.events.work_off():
