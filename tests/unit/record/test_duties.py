@@ -12,6 +12,7 @@
 
 """Duties are gone on with, whatever ends, and end with their proof."""
 
+from collections import abc
 import pathlib
 import tempfile
 import threading
@@ -20,6 +21,7 @@ import types
 import unittest
 from unittest import mock
 
+from nova_quiesce import exception
 from nova_quiesce.freeze import duty
 from nova_quiesce.record import duties
 from nova_quiesce.record import owed as owing
@@ -45,6 +47,7 @@ class DutiesTest(unittest.TestCase):
         self.tried: list[tuple[object, owing.Owed]] = []
         self.is_done = threading.Event()
         self.failures: list[Exception] = []
+        self.before: abc.Callable[[], object] = lambda: None
         self.context = mock.Mock(request_id='req-1', project_id='project')
         self.duties = self._start()
 
@@ -66,6 +69,7 @@ class DutiesTest(unittest.TestCase):
     def _attempt(self, context: object, owed: owing.Owed,
                  save: volume_backed.Save) -> str | None:
         self.tried.append((context, owed))
+        self.before()
         if self.failures:
             raise self.failures.pop()
         return 'done' if self.is_done.is_set() else None
@@ -128,6 +132,62 @@ class DutiesTest(unittest.TestCase):
         self._begin()
         self.duties.list_came(self.context, 'req-1', ())
         self.assertFalse(self.duties.is_wanted('req-1'))
+
+    def test_given_up_before_it_is_heard_of(self) -> None:
+        self.duties.list_came(self.context, 'req-1', ())
+        with self.assertRaises(exception.GivenUp):
+            self._begin()
+        self.assertEqual([], self._on_disk())
+
+    def test_same_request_twice(self) -> None:
+        self._begin()
+        with self.assertRaises(exception.GivenUp):
+            self._begin()
+        self.assertEqual(1, len(self._on_disk()))
+
+    def test_no_thread_is_to_be_had(self) -> None:
+        self._begin()
+        with mock.patch.object(threading.Thread, 'start', autospec=True,
+                               side_effect=RuntimeError), (
+                self.assertLogs('nova_quiesce.record.duties', 'ERROR')):
+            self.duties.judge('req-1', test_owed.HELD)
+        self.assertEqual([], self.tried)
+        self.is_done.set()
+        self.duties.list_came(self.context, 'req-1', ('s1',))
+        self._assert_nothing_left()
+
+    def test_call_that_hangs(self) -> None:
+        go_on = threading.Event()
+        self.addCleanup(go_on.set)
+        self.before = lambda: self.tried[1:] or go_on.wait(SOON)
+        self._begin()
+        self.duties.judge('req-1', test_owed.HELD)
+        self._wait(lambda: bool(self.tried))
+        self.duties.list_came(self.context, 'req-1', ('s1',))
+        self.assertEqual(1, len(self.tried))
+        self.is_done.set()
+        with mock.patch.object(duties, '_HANGING', 0):
+            self.duties.list_came(self.context, 'req-1', ('s1',))
+        self._assert_nothing_left()
+
+    def test_late_one_is_told_although_a_call_hangs(self) -> None:
+        go_on = threading.Event()
+        self.addCleanup(go_on.set)
+        self.before = lambda: go_on.wait(SOON)
+        self.options.record_timeout = 0.05
+        self._begin()
+        self.duties.judge('req-1', test_owed.HELD)
+        self._wait(lambda: bool(self.told))
+
+    def test_authority_that_works_is_not_replaced(self) -> None:
+        self._begin()
+        self.duties.judge('req-1', test_owed.HELD)
+        self._wait(lambda: bool(self.tried))
+        self.duties.lend(mock.Mock(project_id='project'))
+        self.duties.list_came(self.context, 'req-1', ('s1',))
+        self._wait(lambda: len(self.tried) > 2)
+        self.assertEqual({self.context}, {
+            context for context, _ in self.tried})
 
     def test_request_that_is_not_known(self) -> None:
         self.duties.list_came(self.context, 'req-2', ('s1',))
