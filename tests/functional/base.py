@@ -337,7 +337,7 @@ class QuiesceTestBase(base.ServersTestBase):  # type: ignore[misc]
         """A volume-backed snapshot is there, and nobody takes it for good."""
         self.wait_until(lambda: self.glance.images[image_id]['status'] ==
                         'deactivated', 'the image can still be booted')
-        record = self.properties_of(image_id)
+        record = self.record_of(image_id)
         self.assertEqual('crash', record['quiesce_consistency'])
         self.assertIn(reason, record['quiesce_reason'])
         self.assertTrue(self.cinder.volume_snapshots)

@@ -250,7 +250,7 @@ class DutiesTest(base.QuiesceTestBase):
         self.wait_until(lambda: self.glance.images[image_id]['status'] ==
                         'deactivated', 'the image can still be booted')
         self.assertIn('nova-compute was stopped',
-                      self.properties_of(image_id)['quiesce_reason'])
+                      self.record_of(image_id)['quiesce_reason'])
         self._assert_nothing_owed()
 
     def test_nova_compute_dies_and_another_server_asks(self) -> None:
@@ -291,7 +291,7 @@ class DutiesTest(base.QuiesceTestBase):
         self.wait_until(lambda: self.glance.images[image_id]['status'] ==
                         'deactivated', 'the image can still be booted')
         self.assertIn('nova-compute was stopped',
-                      self.properties_of(image_id)['quiesce_reason'])
+                      self.record_of(image_id)['quiesce_reason'])
         self._assert_nothing_owed()
 
     def test_nova_api_gives_up_before_the_freeze(self) -> None:
