@@ -47,6 +47,10 @@ SHUTDOWN_TIMEOUT = 60
 class FaultTestCase(base.LabTestCase):
     """Tests of what happens when something fails."""
 
+    def setUp(self) -> None:
+        super().setUp()
+        self._owed_before = set(self._all_duties())
+
     def seconds_until_thawed(self) -> float:
         """Wait until the guest's agent says that it is thawed."""
         return tenant.wait(self._thawed, base.SOON, 'the thaw', LOOK)
@@ -76,7 +80,15 @@ class FaultTestCase(base.LabTestCase):
             if name.endswith('.lease')]
 
     def duties(self) -> list[str]:
-        """What requests still owe, by the directory of duties."""
+        """What requests of this test still owe, by their files.
+
+        An image that another test deleted before it was found is looked for
+        some minutes more.
+        """
+        return [name for name in self._all_duties()
+                if name not in self._owed_before]
+
+    def _all_duties(self) -> list[str]:
         return os.listdir(
             self.lab.paths.data('nova') / 'quiesce' / 'duties')
 
