@@ -80,7 +80,9 @@ def prepare(lab: site.Site) -> None:
 def remove_mount_points(lab: site.Site) -> None:
     """Undo what prepare() did."""
     for outside in _binds(lab.paths):
-        if lab.state.get(f'made:{outside}') and outside.is_dir():
+        is_ours = lab.state.get(f'made:{outside}') and outside.is_dir()
+        # Another libvirt of this machine may use it by now.
+        if is_ours and not any(outside.iterdir()):
             outside.rmdir()
 
 
