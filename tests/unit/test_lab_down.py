@@ -14,6 +14,7 @@
 
 import pathlib
 import sys
+import tempfile
 from typing import Any
 import unittest
 from unittest import mock
@@ -23,6 +24,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / 'tools'))
 from quiescelab import down
 from quiescelab import layout
 from quiescelab import proc
+from quiescelab.services import libvirt
 
 OURS = proc.Process(11, 1)
 OTHERS = proc.Process(12, 1)
@@ -65,3 +67,21 @@ class DownTest(unittest.TestCase):
     def test_users_go_with_everything(self) -> None:
         down.run(self.lab, keep=False)
         self.parts['users.remove'].assert_called_once_with(self.lab)
+
+
+class MountPointsTest(unittest.TestCase):
+
+    def test_only_what_is_ours_and_empty_goes(self) -> None:
+        scratch = pathlib.Path(self.enterContext(
+            tempfile.TemporaryDirectory()))
+        made = [scratch / name for name in ('ours', 'used', 'theirs')]
+        for path in made:
+            path.mkdir()
+        (made[1] / 'socket').touch()
+        lab = mock.Mock()
+        lab.state.get.side_effect = [True, True, None]
+        with mock.patch.object(libvirt, '_binds', autospec=True,
+                               return_value=dict.fromkeys(made)):
+            libvirt.remove_mount_points(lab)
+        self.assertEqual({'used', 'theirs'}, {
+            path.name for path in scratch.iterdir()})
