@@ -59,6 +59,9 @@ def configure(lab: site.Site) -> None:
             'quota_volumes': 100,
             'quota_snapshots': 200,
             'glance_core_properties': ','.join(CORE_PROPERTIES),
+            # A back end tells the scheduler of itself as it starts. Where the
+            # scheduler starts later, volumes would wait for a minute, or fail.
+            'backend_stats_polling_interval': 10,
         },
         'database': {'connection': mariadb.url(lab, 'cinder', 'cinder')},
         'keystone_authtoken': keystone.token_check(lab, 'cinder'),
