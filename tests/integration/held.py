@@ -224,9 +224,9 @@ class HeldTestCase(FaultTestCase):
         self.assert_recorded(image_id, 'crash', reason)
         for snapshot_id in volumes.of_image(self.user.image(image_id)):
             self.user.volume_snapshot(snapshot_id)
-        told = [event for event in self.user.failures(self.server)
-                if image_id in event]
-        self.assertIn(reason, str(told))
+        tenant.wait(lambda: reason in str([
+            event for event in self.user.failures(self.server)
+            if image_id in event]), base.SOON, 'an event of the image')
 
     def assert_consistent(self, image_id: str) -> None:
         """An image is recorded as consistent, and is."""

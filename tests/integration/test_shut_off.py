@@ -105,8 +105,7 @@ class ShutOffTest(copies.CopyTestCase, held.FaultTestCase):
         self.addCleanup(self.remove_images, name)
         self.user.act(self.server, 'shelve')
         self.wait_until_done()
-        self.assertIn('powered off before', str(
-            self.user.events(self.server)))
+        self.assert_told('powered off before')
         left = self.user.image_named(name)
         self.assertEqual('queued', left['status'])
         # It is off, where it was, with its disk: it is started again.
