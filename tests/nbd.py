@@ -13,6 +13,7 @@
 
 import os
 import pathlib
+import socket
 import subprocess
 import time
 import typing
@@ -50,21 +51,30 @@ class DiskFixture(fixtures.Fixture):
                           for part in ('-c', command)), self.path)
         self.addCleanup(self.stop)
 
-    def start(self, socket: str | None = None) -> typing.Self:
+    def start(self, where: str | None = None) -> typing.Self:
         """Export the disk.
 
-        :param socket: where
+        :param where: the socket; one of its own by default
         """
-        self.socket = socket or self.socket
+        self.socket = where or self.socket
         self._server = subprocess.Popen(
             ['qemu-nbd', '--read-only', '--persistent', '--format=qcow2',
              '--socket', self.socket, '--export-name', NAME, self.path],
             stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + _SECONDS
-        while not os.path.exists(self.socket):
+        while not self._is_served():
             assert time.monotonic() < deadline, 'no NBD server'
             time.sleep(0.01)
         return self
+
+    def _is_served(self) -> bool:
+        # The socket is there a moment before it is listened on.
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            try:
+                probe.connect(self.socket)
+            except (FileNotFoundError, ConnectionRefusedError):
+                return False
+        return True
 
     def stop(self) -> None:
         """End the export, if there is one."""
