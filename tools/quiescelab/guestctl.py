@@ -154,6 +154,15 @@ class Guest:
         self.console(f'{AGENT} release')
         _wait(self.agent_alive, 10, 'the agent to answer')
 
+    def restart_agent(self, options: str = '') -> None:
+        """Have the agent start anew.
+
+        :param options: of its command line, besides the usual ones
+        """
+        self.console(f'echo "{options}" > {KNOBS}/agent-options; '
+                     'killall -9 qemu-ga')
+        _wait(self.agent_alive, 10, 'the agent to answer')
+
     def console(self, command: str, timeout: float = 10) -> None:
         """Run a shell command on the guest's serial console.
 

@@ -52,9 +52,12 @@ run() {
     until link_port; do
         sleep 1
     done
-    # Its state belongs on tmpfs: it writes it while the root is frozen.
+    # Its state belongs on tmpfs: it writes it while the root is frozen. What
+    # stands in the file with options is meant to be split.
+    # shellcheck disable=SC2046
     exec /usr/sbin/qemu-ga -m virtio-serial -p "/dev/virtio-ports/$port" \
-        -t /run -F/etc/qemu/fsfreeze-hook
+        -t /run -F/etc/qemu/fsfreeze-hook \
+        $(cat /run/quiesce/agent-options 2> /dev/null)
 }
 
 case "$1" in
