@@ -19,6 +19,7 @@ from nova import exception as nova_exception
 from oslo_log import log as logging
 
 from nova_quiesce import exception
+from nova_quiesce.freeze import errors
 from nova_quiesce import seams
 
 LOG = logging.getLogger(__name__)
@@ -36,13 +37,13 @@ def as_novas(instance: seams.Instance) -> abc.Iterator[None]:
         yield
     except exception.NotRequested as error:
         raise nova_exception.InstanceQuiesceFailed(reason=error) from error
-    except exception.QuiesceError as error:
+    except errors.QuiesceError as error:
         LOG.error('The guest was not quiesced: %s', error, instance=instance)
         raise nova_exception.InstanceQuiesceFailed(
             reason='%s (instance %s)' % (error, instance.uuid)) from error
 
 
-def refusal(error: exception.QuiesceError) -> Exception:
+def refusal(error: errors.QuiesceError) -> Exception:
     """An error that fails a volume-backed snapshot in nova-api.
 
     nova-api decides by the instance's copy of ``os_require_quiesce`` whether

@@ -26,7 +26,7 @@ from oslo_log import log as logging
 from nova_quiesce import answers
 from nova_quiesce import core
 from nova_quiesce.cuts import assisted
-from nova_quiesce import exception
+from nova_quiesce.freeze import errors
 from nova_quiesce import live
 from nova_quiesce import seams
 from nova_quiesce import snapshot as taken
@@ -47,7 +47,7 @@ class AssistedMixin(core.CoreMixin):
             # Before a freeze, or in one that others have asked for: libvirt
             # would let it wait for 30 s.
             live.jobs_of(guest._domain).check_snapshot(volume_id)
-            if self._safety.held.is_open(instance.uuid):
+            if self._freezer.spanning.is_open(instance.uuid):
                 create(guest=assisted.AssistedGuest(
                     guest, lambda make: make()))
                 self._tell_lapse(instance, volume_id)
@@ -72,8 +72,8 @@ class AssistedMixin(core.CoreMixin):
         decision = self._decide(context, instance)
         agent = self._agent_of(instance, decision)
         snapshot = taken.Snapshot(
-            decision, agent, lambda is_saved: self._safety.new_window(
-                agent, instance, decision.limits, context.request_id,
+            decision, agent, lambda is_saved: self._window_of(
+                agent, instance, decision, context.request_id,
                 'a volume snapshot', is_saved))
         # What is suspended to disk is shut off for libvirt.
         if (instance.vm_state != vm_states.SUSPENDED and
@@ -84,7 +84,7 @@ class AssistedMixin(core.CoreMixin):
         return snapshot
 
     def _tell_lapse(self, instance: seams.Instance, volume_id: str) -> None:
-        if self._safety.held.is_open(instance.uuid):
+        if self._freezer.spanning.is_open(instance.uuid):
             LOG.info('The snapshot of volume %s is part of one for which the '
                      'guest is frozen', volume_id, instance=instance)
         else:
@@ -101,7 +101,7 @@ class AssistedMixin(core.CoreMixin):
                   'reason': record.reason}, instance=instance)
         try:
             snapshot.check()
-        except exception.QuiesceError as error:
+        except errors.QuiesceError as error:
             LOG.error('The snapshot of volume %(volume)s is kept although '
                       'quiesce is required, because the guest writes to its '
                       'new file already: %(error)s',

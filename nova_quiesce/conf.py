@@ -177,8 +177,9 @@ Related options:
         min=0.1,
         max=60,
         help="""
-Seconds between two tries to thaw a guest that did not confirm the first. It
-has to be shorter than ``thaw_timeout``, or nova-compute does not start.
+Seconds between the first two tries to thaw a guest that did not confirm the
+first. The longer it takes, the longer are the pauses, up to 10 s. It has to be
+shorter than ``thaw_timeout``, or nova-compute does not start.
 
 Related options:
 
@@ -227,8 +228,10 @@ Related options:
         default=paths.state_path_def('quiesce'),
         sample_default='$state_path/quiesce',
         help="""
-Where nova-compute notes which guests it holds frozen, so that they are
-thawed even if it is killed and started again. An absolute path on a local
+Where nova-compute notes which guests it holds frozen, which backup jobs it
+has begun, what its snapshots owe (``duties``) and which guests shut themselves
+down (``shutdowns``), so that nothing is lost if it is killed and started
+again. An absolute path on a local
 file system that survives the service; nova-compute creates the directory,
 readable for its own user alone. Hosts must not share it.
 

@@ -19,8 +19,8 @@ import dataclasses
 import datetime
 import enum
 
-from nova_quiesce import filesystems
-from nova_quiesce import texts
+from nova_quiesce.freeze import evidence as proof
+from nova_quiesce.freeze import texts
 
 #: The most that a reason says, in characters: Cinder stores no more of it.
 MAX_REASON = 255
@@ -37,39 +37,6 @@ class Level(enum.Enum):
     OFFLINE = 'offline'
     #: Neither: as after a power failure.
     CRASH = 'crash'
-
-
-@dataclasses.dataclass(frozen=True)
-class Evidence:
-    """What is known of a freeze window after it closed.
-
-    :ivar frozen_at: when the agent confirmed the freeze (UTC)
-    :ivar seconds: from sending the freeze to the thaw's answer
-    :ivar frozen: filesystems that the agent counted at the freeze
-    :ivar thawed: filesystems that it counted at the thaw; None where the
-        thaw was not confirmed
-    :ivar lapse: why the freeze ended before the cut was complete; None
-        where it did not
-    :ivar closed_at: when the thaw was sent, by ``time.monotonic()``
-    :ivar mountpoints: of the filesystems that were to be frozen; empty for
-        all
-    :ivar listed: the filesystems that the agent listed before the freeze;
-        None where it did not
-    """
-
-    frozen_at: datetime.datetime
-    seconds: float
-    frozen: int
-    thawed: int | None
-    lapse: str | None = None
-    closed_at: float = 0.0
-    mountpoints: tuple[str, ...] = ()
-    listed: filesystems.Listing = None
-
-    @property
-    def tally(self) -> filesystems.Tally:
-        """The count of the frozen, beside what was listed."""
-        return filesystems.Tally(self.listed, self.mountpoints, self.frozen)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +76,7 @@ class Record:
         }
 
 
-def judge(evidence: Evidence) -> Record:
+def judge(evidence: proof.Evidence) -> Record:
     """What a freeze window proves about the cut that was made inside it.
 
     QEMU's agent counts the filesystems at the freeze and again at the thaw;
@@ -144,7 +111,7 @@ def offline() -> Record:
     return Record(Level.OFFLINE, 'the guest had shut itself down')
 
 
-def _doubt(evidence: Evidence) -> str | None:
+def _doubt(evidence: proof.Evidence) -> str | None:
     if evidence.lapse:
         return evidence.lapse
     if evidence.frozen < 1:
@@ -153,7 +120,7 @@ def _doubt(evidence: Evidence) -> str | None:
     if shortfall:
         return shortfall
     if evidence.thawed is None:
-        return 'the thaw was not confirmed'
+        return evidence.refusal or 'the thaw was not confirmed'
     if evidence.thawed < evidence.frozen:
         return ('%d filesystems were frozen and only %d were still frozen '
                 'at the thaw' % (evidence.frozen, evidence.thawed))

@@ -12,26 +12,24 @@
 
 """What the driver's snapshots, of both kinds, have in common."""
 
-import functools
 import os.path
 import typing
 
-import libvirt
 from nova import conf as nova_conf
-from nova.virt.libvirt import driver as libvirt_driver
 from oslo_log import log as logging
 
-from nova_quiesce import agent as guest_agent
 from nova_quiesce import conf
-from nova_quiesce import exception
+from nova_quiesce.freeze import agent as guest_agent
+from nova_quiesce.freeze import finder
+from nova_quiesce.freeze import freezer
+from nova_quiesce.freeze import lease_directory
+from nova_quiesce.freeze import window as freeze_window
 from nova_quiesce import instances
-from nova_quiesce import lease_directory
 from nova_quiesce import live
 from nova_quiesce import policy as quiesce_policy
 from nova_quiesce import properties
 from nova_quiesce.record import duties
 from nova_quiesce.record import volume_backed
-from nova_quiesce import safety
 from nova_quiesce import seams
 from nova_quiesce import shutdown
 from nova_quiesce import shutdown_notes
@@ -54,7 +52,17 @@ class CoreMixin(_Base):
         conf.register_opts(CONF)
         conf.validate(CONF)
         super().__init__(virtapi, read_only)
-        self._safety = safety.Safety(CONF.quiesce, self._uri())
+        self._freezer = freezer.Freezer(
+            freezer.Settings(
+                uri=self._uri(), leases=CONF.quiesce.lease_directory,
+                ask=CONF.quiesce.agent_timeout,
+                thaw=CONF.quiesce.thaw_timeout,
+                retry=CONF.quiesce.thaw_retry_interval,
+                has_guard=CONF.quiesce.guard != quiesce_policy.GUARD_OFF,
+                is_guard_required=(
+                    CONF.quiesce.guard == quiesce_policy.GUARD_REQUIRED),
+                guard_socket=CONF.quiesce.guard_socket),
+            self._new_connection)
         self._shutdowns = shutdown.Shutdowns(
             shutdown_notes.Notes(os.path.join(
                 CONF.quiesce.lease_directory, lease_directory.SHUTDOWNS)),
@@ -64,7 +72,7 @@ class CoreMixin(_Base):
             self._image_api, self._volume_api, instances.root_volume_id,
             CONF.quiesce)
         self._duties = duties.Duties(
-            self._safety.duties,
+            self._freezer.duties,
             volume_backed.Recorder(CONF.host, CONF.quiesce), CONF.host,
             CONF.quiesce)
 
@@ -74,10 +82,11 @@ class CoreMixin(_Base):
         What it owed is gone on with.
         """
         super().init_host(host)
-        self._safety.start(self._find_domain)
+        self._freezer.start()
         self._duties.start()
         self._shutdowns.start()
         live.clear(self._host)
+        live.go_on(self._host, self._freezer.jobs)
 
     def cleanup_host(self, host: str) -> None:
         """Thaw what is frozen, and end what jobs there are.
@@ -85,7 +94,7 @@ class CoreMixin(_Base):
         Nova closes its connection to the hypervisor after that. What is owed
         by then is left to the next nova-compute.
         """
-        self._safety.stop()
+        self._freezer.stop()
         self._duties.stop()
         self._shutdowns.stop()
         live.clear(self._host)
@@ -99,7 +108,7 @@ class CoreMixin(_Base):
         :param operation: what ends it, for the record
         :param what: what is operated on
         """
-        self._safety.held.lapse(
+        self._freezer.spanning.lapse(
             instance.uuid,
             '%s was %s during the snapshot' % (what, operation))
 
@@ -117,31 +126,32 @@ class CoreMixin(_Base):
             context, instance, instances.image_properties(instance))
         decision = quiesce_policy.decide(
             counting, CONF.quiesce, instances.state_of(
-                self._host, instance, self._safety.is_guarded()))
+                self._host, instance, self._freezer.is_guarded()))
         for remark in decision.remarks:
             LOG.info('%s', remark, instance=instance)
         return decision
 
     def _agent_of(self, instance: seams.Instance,
                   decision: quiesce_policy.Decision) -> guest_agent.Agent:
-        return guest_agent.Agent(
-            functools.partial(self._find_domain, instance.uuid),
-            self._safety.timeouts(decision.limits.freeze_timeout),
+        return self._freezer.agent(
+            instance.uuid,
+            decision.limits.freeze_timeout,
             decision.mountpoints,
             decision.policy is quiesce_policy.Policy.REQUIRE)
 
+    def _window_of(self, agent: guest_agent.Agent, instance: seams.Instance,
+                   decision: quiesce_policy.Decision, owner: str, text: str,
+                   is_saved: bool = False) -> freeze_window.Window:
+        return self._freezer.window(agent, freezer.Purpose(
+            instance.uuid, instance.name, owner, text,
+            decision.limits.freeze_timeout,
+            decision.limits.max_freeze_time, is_saved))
+
     def _find_domain(self, instance_uuid: str) -> shutdown.Domain:
-        try:
-            domain: shutdown.Domain = self._new_connection(
-                ).lookupByUUIDString(instance_uuid)
-        except libvirt_driver.libvirt.libvirtError as error:
-            if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
-                raise exception.GuestGone() from error
-            raise exception.HypervisorUnreachable() from error
+        domain: shutdown.Domain = finder.Finder(
+            self._new_connection, instance_uuid)()
         return domain
 
     def _new_connection(self) -> typing.Any:
-        # One for each agent, which ends with the agent's domain: in libvirt
-        # 9.0's client, a call sometimes waits for another one of the same
-        # connection to return, and an agent may take its time.
+        # Each agent has one of its own.
         return self._host._connect(self._uri(), False)

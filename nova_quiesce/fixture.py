@@ -29,6 +29,28 @@ _BLOCK = libvirt.VIR_DOMAIN_AGENT_RESPONSE_TIMEOUT_BLOCK
 libvirt_error = fixture_jobs.libvirt_error
 
 
+def agent_refusal(command: str, text: str) -> libvirt.libvirtError:
+    """An error that an agent itself answered, as libvirt passes it on.
+
+    :param command: the agent's name of the command
+    :param text: what it said
+    """
+    return libvirt_error(
+        libvirt.VIR_ERR_INTERNAL_ERROR,
+        "internal error: unable to execute QEMU agent command '%s': %s" % (
+            command, text))
+
+
+def hook_failure(command: str) -> libvirt.libvirtError:
+    """An error for a hook of the guest that failed.
+
+    :param command: ``freeze``, which has frozen nothing then, or ``thaw``,
+        which has thawed
+    """
+    return agent_refusal('guest-fsfreeze-%s' % command,
+                         'fsfreeze hook has failed with status 1')
+
+
 class FakeDomain(fixture_jobs.FakeJobs):
     """A ``virDomain`` with a guest agent.
 
@@ -44,6 +66,8 @@ class FakeDomain(fixture_jobs.FakeJobs):
         under asks for, and before that call answers; what they raise, it
         raises
     :ivar timeout: the response timeout in force, in seconds
+    :ivar forbidden: the agent commands that its configuration blocks
+    :ivar running_because: the reason that libvirt tells for its running
     :ivar ignoring: whether the guest does not react to its power button
     :ivar shutoff: the reason that libvirt tells for the domain being shut
         off; None where it is not
@@ -72,6 +96,8 @@ class FakeDomain(fixture_jobs.FakeJobs):
         self.after: dict[str, abc.Callable[[], None]] = {}
         self.timeout = _BLOCK
         self.stuck = False
+        self.forbidden: set[str] = set()
+        self.running_because = libvirt.VIR_DOMAIN_RUNNING_BOOTED
         self._late_freeze = False
         self._counted = 0
 
@@ -93,6 +119,8 @@ class FakeDomain(fixture_jobs.FakeJobs):
 
     def create(self) -> int:
         """Start the domain again, as it was suspended."""
+        if self.saved:
+            self.running_because = libvirt.VIR_DOMAIN_RUNNING_RESTORED
         self.saved = False
         self.number += 1
         return 0
@@ -118,6 +146,20 @@ class FakeDomain(fixture_jobs.FakeJobs):
         return [*(('/fs%d' % number, 'vda%d' % number, 'ext4', ['vda'])
                   for number in range(self.filesystems)), *self.unfrozen]
 
+    def getTime(self, flags: int = 0) -> object:
+        """Tell the guest's time."""
+        self._reach('getTime')
+        self._allow_only_in_thawed_guest('guest-get-time')
+        self._finish('getTime')
+        return {'seconds': 0, 'nseconds': 0}
+
+    def interfaceAddresses(self, source: int, flags: int = 0) -> object:
+        """Tell the guest's addresses."""
+        self._reach('interfaceAddresses')
+        self._allow_only_in_thawed_guest('guest-network-get-interfaces')
+        self._finish('interfaceAddresses')
+        return {}
+
     def fsFreeze(self, mountpoints: list[str] | None = None) -> int:
         """Freeze; with :attr:`hanging` set, only :meth:`land` freezes."""
         if self.hanging:
@@ -134,6 +176,7 @@ class FakeDomain(fixture_jobs.FakeJobs):
     def fsThaw(self) -> int:
         """Thaw."""
         self._reach('fsThaw')
+        self._forbid('guest-fsfreeze-thaw')
         count = (self._counted or self.filesystems) if self.frozen else 0
         self.frozen = False
         self._finish('fsThaw')
@@ -150,6 +193,10 @@ class FakeDomain(fixture_jobs.FakeJobs):
         """The connection that it was found over, which is itself."""
         return self
 
+    def isAlive(self) -> int:
+        """1: its connection can be used."""
+        return 1
+
     def state(self, flags: int = 0) -> list[int]:
         """What the domain does, and why.
 
@@ -159,10 +206,13 @@ class FakeDomain(fixture_jobs.FakeJobs):
             raise self._no_domain()
         if self.shutoff is not None:
             return [libvirt.VIR_DOMAIN_SHUTOFF, self.shutoff]
+        if self.saved:
+            return [libvirt.VIR_DOMAIN_SHUTOFF,
+                    libvirt.VIR_DOMAIN_SHUTOFF_SAVED]
         if self.stuck:
             return [libvirt.VIR_DOMAIN_PAUSED,
                     libvirt.VIR_DOMAIN_PAUSED_IOERROR]
-        return [libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_BOOTED]
+        return [libvirt.VIR_DOMAIN_RUNNING, self.running_because]
 
     def resume(self) -> int:
         """Let a paused domain go on."""
@@ -202,13 +252,17 @@ class FakeDomain(fixture_jobs.FakeJobs):
         if name in self.after:
             self.after[name]()
 
+    def _forbid(self, command: str) -> None:
+        if command in self.forbidden:
+            raise agent_refusal(
+                command, 'Command %s has been disabled' % command)
+
     def _allow_only_in_thawed_guest(self, command: str) -> None:
+        self._forbid(command)
         if self.frozen:
-            raise libvirt_error(
-                libvirt.VIR_ERR_INTERNAL_ERROR,
-                'internal error: unable to execute QEMU agent command '
-                "'%s': Command %s has been disabled: the agent is in frozen "
-                'state' % (command, command))
+            raise agent_refusal(
+                command, 'Command %s has been disabled: the agent is in '
+                'frozen state' % command)
 
     def _no_domain(self) -> libvirt.libvirtError:
         return libvirt_error(libvirt.VIR_ERR_NO_DOMAIN,

@@ -18,6 +18,7 @@ it goes on running.
 """
 
 from collections import abc
+import contextlib
 import dataclasses
 import functools
 import pathlib
@@ -34,6 +35,7 @@ from nova_quiesce import core
 from nova_quiesce.cuts import cold
 from nova_quiesce.cuts import mirror
 from nova_quiesce import disks
+from nova_quiesce.freeze import finder
 from nova_quiesce import inheritance
 from nova_quiesce import instances
 from nova_quiesce import live
@@ -51,7 +53,6 @@ class InProgress:
 
     :ivar context: the request's
     :ivar image_id: what it becomes
-    :ivar max_freeze_time: how long the guest may be frozen, in seconds
     :ivar snapshot: what is decided, tried and proven for it
     :ivar is_running: whether the instance runs while it is copied
     :ivar is_shut_off: whether it is off, and not suspended, while it is
@@ -61,7 +62,6 @@ class InProgress:
 
     context: seams.RequestContext
     image_id: str
-    max_freeze_time: float
     snapshot: taken.Snapshot
     is_running: bool = False
     is_shut_off: bool = False
@@ -104,10 +104,11 @@ class ImageBackedMixin(core.CoreMixin):
                 super().snapshot(
                     context, instance, image_id, update_task_state)
         finally:
-            # Nova forgets it after some errors.
-            self._end_suspension(in_progress)
-            in_progress.end_upload()
-            del self._snapshots[instance.uuid]
+            with contextlib.ExitStack() as ending:
+                ending.callback(self._snapshots.pop, instance.uuid)
+                ending.callback(in_progress.end_upload)
+                # Nova forgets it after some errors.
+                ending.callback(self._end_suspension, in_progress)
         record = in_progress.snapshot.record
         LOG.info('Snapshot %(image)s has consistency level %(level)s: '
                  '%(reason)s', {'image': image_id, 'level': record.level.value,
@@ -118,11 +119,11 @@ class ImageBackedMixin(core.CoreMixin):
         decision = self._decide(context, instance)
         agent = self._agent_of(instance, decision)
         return InProgress(
-            context, image_id, decision.limits.max_freeze_time,
+            context, image_id,
             taken.Snapshot(
                 decision, agent,
-                lambda is_saved: self._safety.new_window(
-                    agent, instance, decision.limits, context.request_id,
+                lambda is_saved: self._window_of(
+                    agent, instance, decision, context.request_id,
                     'snapshot', is_saved),
                 instances.left_out_of_image(context, instance)))
 
@@ -159,7 +160,7 @@ class ImageBackedMixin(core.CoreMixin):
         live.jobs_of(guest._domain).check_suspend()
         state = guest.get_power_state(self._host)
         suspension = cold.Suspension(
-            in_progress.snapshot, in_progress.max_freeze_time,
+            in_progress.snapshot,
             functools.partial(super()._resume_guest_after_snapshot,
                               in_progress.context, False, state, instance,
                               guest))
@@ -227,7 +228,8 @@ class ImageBackedMixin(core.CoreMixin):
         source = live.Source(
             guest._domain, disk_path, instance, functools.partial(
                 self._image_api.get, in_progress.context,
-                in_progress.image_id))
+                in_progress.image_id), self._freezer.jobs,
+            finder.Finder(self._new_connection, instance.uuid))
         cutter = in_progress.snapshot.cut_or_refuse
         if not live.can_upload(image_format):
             live.copy(source, target, image_format, cutter)

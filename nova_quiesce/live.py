@@ -18,8 +18,11 @@ these is inside the freeze window.
 from collections import abc
 import contextlib
 import dataclasses
+import functools
+import os.path
 import typing
 
+import libvirt
 from nova.compute import utils as compute_utils
 from nova import conf as nova_conf
 from nova.privsep import utils as privileged
@@ -32,6 +35,10 @@ from nova_quiesce.cuts import streamed
 from nova_quiesce.cuts import watch
 from nova_quiesce.cuts import workplace
 from nova_quiesce import exception
+from nova_quiesce.freeze import duty
+from nova_quiesce.freeze import errors
+from nova_quiesce.freeze import leased_jobs
+from nova_quiesce import seams
 
 LOG = logging.getLogger(__name__)
 CONF = nova_conf.CONF
@@ -40,7 +47,7 @@ CONF = nova_conf.CONF
 UNAVAILABLE = (backup.Refused, workplace.Unusable)
 
 
-class Domain(backup.Domain, foreign.Domain, watch.Domain, typing.Protocol):
+class Domain(backup.Domain, foreign.Domain, typing.Protocol):
     """What is called of a libvirt ``virDomain`` here."""
 
     def name(self) -> str:
@@ -53,14 +60,36 @@ class Source:
 
     :ivar domain: the instance's domain
     :ivar disk_path: how Nova calls the disk
-    :ivar instance: the instance, for the log
+    :ivar instance: the instance
     :ivar show_image: looks up the image that is made of it
+    :ivar jobs: the backup jobs that may exist
+    :ivar find: finds the domain anew, because a handle does not survive a
+        restart of libvirtd
     """
 
     domain: Domain
     disk_path: str
-    instance: object
+    instance: seams.Instance
     show_image: typing.Callable[[], object]
+    jobs: leased_jobs.LeasedJobs
+    find: typing.Callable[[], Domain]
+
+    def state(self) -> list[int] | None:
+        """What the domain does, and why; None where that cannot be told.
+
+        :raises libvirtError: it is gone
+        """
+        try:
+            return self.domain.state()
+        except libvirt.libvirtError as error:
+            if error.get_error_code() in backup.NO_GUEST:
+                raise
+        try:
+            return self.find().state()
+        except errors.NotFrozen as error:
+            LOG.debug('The hypervisor does not tell what the guest does: %s',
+                      error, instance=self.instance)
+            return None
 
 
 def jobs_of(domain: foreign.Domain) -> foreign.Jobs:
@@ -69,6 +98,27 @@ def jobs_of(domain: foreign.Domain) -> foreign.Jobs:
     :param domain: the domain
     """
     return foreign.Jobs(domain, CONF.libvirt.snapshots_directory)
+
+
+def go_on(host: typing.Any, jobs: leased_jobs.LeasedJobs) -> None:
+    """Go on with the jobs that an earlier nova-compute left. Never raises.
+
+    To be called after :func:`clear`: what is left then did not end.
+
+    :param host: Nova's handle of the hypervisor
+    :param jobs: the jobs that may exist, by what is on the disk
+    """
+    try:
+        places = _places()
+        owners = workplace.users(host.get_connection().getCapabilities())
+        for lease in jobs.left():
+            path = os.path.dirname(str(lease.content.get('socket')))
+            jobs.adopt(lease, functools.partial(
+                workplace.remove, path, owners) if places.has(path)
+                else lambda: None)
+    except Exception as error:
+        LOG.error('The backup jobs that an earlier nova-compute left are '
+                  'not gone on with: %s', error)
 
 
 def clear(host: typing.Any) -> None:
@@ -141,8 +191,8 @@ def copy(source: Source, target: str, image_format: str,
     # The cut comes when the copy can begin: what the guest overwrites while
     # it waits would be kept for nothing.
     with compute_utils.disk_ops_semaphore, _exported(
-            source, cutter) as (job, place):
-        _convert(source, job, place, target, image_format)
+            source, cutter) as exported:
+        _convert(source, exported, target, image_format)
 
 
 def can_upload(image_format: str) -> bool:
@@ -171,13 +221,14 @@ def upload(source: Source, image_format: str,
     :raises CopyFailed: the disk cannot be read
     """
     with contextlib.ExitStack() as undo:
-        job, place = undo.enter_context(_exported(source, cutter))
-        watching = undo.enter_context(_watch(source, place))
+        exported = undo.enter_context(_exported(source, cutter))
+        watching = undo.enter_context(_watch(source, exported.place))
         with _explained(source):
             image = undo.enter_context(contextlib.closing(
                 streamed.StreamedImage(
-                    streamed.command(place.socket, job.target, image_format),
-                    watching, job.end)))
+                    streamed.command(exported.place.socket, exported.target,
+                                     image_format),
+                    watching, exported.end)))
         return Upload(source, image, undo.pop_all())
 
 
@@ -224,26 +275,82 @@ class Upload:
         self._resources.close()
 
 
+class _Exported(typing.NamedTuple):
+    """A disk that can be read as it was at its cut."""
+
+    #: What libvirt calls it.
+    target: str
+    place: workplace.Workplace
+    #: Ends the job, as soon as all is read.
+    end: typing.Callable[[], object]
+
+
 @contextlib.contextmanager
-def _exported(source: Source, cutter: backup.Cutter,
-              ) -> abc.Iterator[tuple[backup.Job, workplace.Workplace]]:
+def _exported(source: Source,
+              cutter: backup.Cutter) -> abc.Iterator[_Exported]:
     places = _places()
     _make_way(source, places)
-    with places.new(source.domain.XMLDesc(0)) as place:
+    with contextlib.ExitStack() as undo:
+        # Its lease outlasts its files.
+        lease = undo.enter_context(_leased(source))
+        place = undo.enter_context(places.new(source.domain.XMLDesc(0)))
         job = backup.Job(source.domain, source.disk_path, place)
+        lease.begin(place)
+        # Until the opposite is proven.
+        place.is_kept = True
         try:
             cutter(job.begin)
             place.take_socket()
-            yield job, place
+            yield _Exported(job.target, place, lease.end)
         finally:
-            job.end()
+            place.is_kept = not lease.end()
 
 
-def _convert(source: Source, job: backup.Job, place: workplace.Workplace,
-             target: str, image_format: str) -> None:
+class _Lease:
+    """The lease of one copy's backup job, from before it to after it."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._place: workplace.Workplace | None = None
+        self._lease: duty.Duty | None = None
+
+    def begin(self, place: workplace.Workplace) -> None:
+        """Note that the job may exist from now on."""
+        self._place = place
+        self._lease = self._source.jobs.take(
+            self._source.instance.uuid, place.files)
+
+    def end(self) -> bool:
+        """End the job; whether it is known to have ended."""
+        assert self._lease is not None
+        return self._source.jobs.end(self._lease)
+
+    def drop(self) -> None:
+        """Give it up, or have somebody go on with it."""
+        if self._lease is None or self._place is None:
+            return
+        if self._place.is_kept:
+            self._source.jobs.end_later(self._lease, functools.partial(
+                workplace.remove, self._place.path, self._place.owners))
+        else:
+            self._source.jobs.drop(self._lease)
+
+
+@contextlib.contextmanager
+def _leased(source: Source) -> abc.Iterator[_Lease]:
+    lease = _Lease(source)
+    try:
+        yield lease
+    finally:
+        lease.drop()
+
+
+def _convert(source: Source, exported: _Exported, target: str,
+             image_format: str) -> None:
+    place = exported.place
     with _explained(source), _watch(source, place) as watching:
         convert.convert(
-            convert.export_url(place.socket, job.target), target,
+            convert.export_url(place.socket, exported.target), target,
             image_format, _is_compressed(image_format),
             privileged.supports_direct_io(CONF.instances_path), watching)
 
@@ -255,7 +362,7 @@ def _is_compressed(image_format: str) -> bool:
 
 def _watch(source: Source, place: workplace.Workplace) -> watch.CopyWatch:
     return watch.CopyWatch(
-        source.domain, place, source.show_image, source.instance)
+        source.state, place, source.show_image, source.instance)
 
 
 @contextlib.contextmanager
@@ -267,5 +374,5 @@ def _explained(source: Source) -> abc.Iterator[None]:
         LOG.error('The disk was not copied: %s', error,
                   instance=source.instance)
         # Where the domain is gone, that is what Nova wants to hear.
-        source.domain.state()
+        source.state()
         raise exception.CopyFailed() from error

@@ -15,16 +15,28 @@
 While volumes are snapshotted, Nova sets no task state, so any other operation
 can begin. A guest that is paused, migrated or asked to shut down while its
 filesystems are frozen stays frozen, or is cut off hard. So it is thawed
-first; the snapshot in progress loses its consistency, and says so.
+first; the snapshot in progress loses its consistency, and says so. Where that
+cannot be confirmed, or a freeze may still land, the guest does not leave this
+host: nobody would own it there.
 """
 
+from collections import abc
 import typing
+
+from nova import exception as nova_exception
+from oslo_log import log as logging
 
 from nova_quiesce import core
 from nova_quiesce import seams
 
+LOG = logging.getLogger(__name__)
+
 _SOFT = 'SOFT'
 _VOLUME = 'a volume of the instance'
+_MAY_BE_FROZEN = (
+    "the guest's filesystems may be frozen for a snapshot, and their thaw is "
+    'not confirmed; try again in a minute, or restart qemu-guest-agent inside '
+    'the instance')
 
 
 class ThawFirstMixin(core.CoreMixin):
@@ -73,12 +85,46 @@ class ThawFirstMixin(core.CoreMixin):
         self.lapse(instance, 'rescued')
         super().rescue(context, instance, *args, **kwargs)
 
-    def live_migration(self, context: seams.RequestContext,
-                       instance: seams.Instance, *args: object,
-                       **kwargs: object) -> None:
-        """Migrate a running instance away from this host."""
+    def check_can_live_migrate_source(
+            self, context: seams.RequestContext, instance: seams.Instance,
+            *args: object, **kwargs: object) -> object:
+        """See whether a running instance can be migrated away."""
+        answer = super().check_can_live_migrate_source(
+            context, instance, *args, **kwargs)
         self.lapse(instance, 'migrated')
-        super().live_migration(context, instance, *args, **kwargs)
+        if self._freezer.may_be_frozen(instance.uuid):
+            raise nova_exception.MigrationPreCheckError(reason=_MAY_BE_FROZEN)
+        return answer
+
+    def live_migration(
+            self, context: seams.RequestContext, instance: seams.Instance,
+            dest: str, post_method: abc.Callable[..., object],
+            recover_method: abc.Callable[..., object],
+            block_migration: bool = False,
+            migrate_data: object = None) -> None:
+        """Migrate a running instance away from this host."""
+        with self._freezer.barred(instance.uuid, 'is being live-migrated'):
+            self.lapse(instance, 'migrated')
+            if self._freezer.may_be_frozen(instance.uuid):
+                # It was frozen after the check. An error would put it into
+                # an error state; this puts all back as it was.
+                LOG.error('The instance is not migrated: %s', _MAY_BE_FROZEN,
+                          instance=instance)
+                recover_method(context, instance, dest, migrate_data)
+                return
+            super().live_migration(
+                context, instance, dest, post_method, recover_method,
+                block_migration, migrate_data)
+
+    def post_live_migration_at_destination(
+            self, context: seams.RequestContext, instance: seams.Instance,
+            network_info: object, *args: object, **kwargs: object) -> None:
+        """Take over an instance that was migrated to this host."""
+        try:
+            super().post_live_migration_at_destination(
+                context, instance, network_info, *args, **kwargs)
+        finally:
+            self._freezer.receive(instance.uuid, instance.name)
 
     def migrate_disk_and_power_off(
             self, context: seams.RequestContext, instance: seams.Instance,

@@ -25,7 +25,7 @@ import typing
 
 from oslo_utils import strutils
 
-from nova_quiesce import exception
+from nova_quiesce.freeze import errors
 
 AGENT_PROPERTY = 'hw_qemu_guest_agent'
 REQUIRE_PROPERTY = 'os_require_quiesce'
@@ -117,7 +117,7 @@ class Options(Wishes, typing.Protocol):
 
 #: Why an instance in such a state is not frozen.
 _STANDING_STILL = {
-    Power.PAUSED: str(exception.GuestNotRunning()),
+    Power.PAUSED: str(errors.GuestNotRunning()),
     Power.SUSPENDED: 'the instance is suspended, and what its memory holds '
                      'is not part of the snapshot; resume it first',
     Power.SHUT_OFF: 'the instance is shut off: there is nothing to freeze',
@@ -285,7 +285,7 @@ def _obstacle(wish: Policy, options: Options, state: State) -> str | None:
     if state.power in _STANDING_STILL:
         return _STANDING_STILL[state.power]
     if state.agent_channel is False:
-        return str(exception.AgentNotConfigured())
+        return str(errors.AgentNotConfigured())
     return _host_obstacle(wish, options, state)
 
 

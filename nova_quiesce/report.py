@@ -23,7 +23,7 @@ import typing
 
 from oslo_log import log as logging
 
-from nova_quiesce import exception
+from nova_quiesce.freeze import errors
 from nova_quiesce.record import events
 from nova_quiesce.record import glance
 from nova_quiesce import seams
@@ -137,7 +137,7 @@ def tell_tenant(context: seams.RequestContext, instance_uuid: str,
     """
     try:
         yield
-    except exception.QuiesceError as error:
+    except errors.QuiesceError as error:
         events.tell(context.request_id, instance_uuid, host, events.FAILED,
                     error)
         raise

@@ -220,8 +220,17 @@ class LibvirtDriver:
                *args: object, **kwargs: object) -> None:
         """Rescue an instance."""
 
-    def live_migration(self, context: RequestContext, instance: Instance,
-                       *args: object, **kwargs: object) -> None:
+    def check_can_live_migrate_source(
+            self, context: RequestContext, instance: Instance,
+            *args: object, **kwargs: object) -> object:
+        """See whether a running instance can be migrated away."""
+
+    def live_migration(
+            self, context: RequestContext, instance: Instance, dest: str,
+            post_method: abc.Callable[..., object],
+            recover_method: abc.Callable[..., object],
+            block_migration: bool = False,
+            migrate_data: object = None) -> None:
         """Migrate a running instance away from this host."""
 
     def migrate_disk_and_power_off(

@@ -28,8 +28,8 @@ import libvirt
 from oslo_log import log as logging
 
 from nova_quiesce import domain_events
-from nova_quiesce import exception
-from nova_quiesce import recovery
+from nova_quiesce.freeze import domains
+from nova_quiesce.freeze import errors
 from nova_quiesce import shutdown_notes
 from nova_quiesce import traces
 
@@ -64,7 +64,7 @@ _RUNS_AGAIN = (libvirt.VIR_DOMAIN_EVENT_STARTED,
                libvirt.VIR_DOMAIN_EVENT_UNDEFINED)
 
 
-class Domain(recovery.Domain, typing.Protocol):
+class Domain(domains.Domain, typing.Protocol):
     """What is called of a libvirt ``virDomain`` here."""
 
     def state(self, flags: int = 0) -> list[int]:
@@ -179,9 +179,9 @@ class Shutdowns:
         for instance_uuid in self._notes.instances():
             try:
                 is_over = bool(self._lookup(instance_uuid).isActive())
-            except exception.GuestGone:
+            except errors.GuestGone:
                 is_over = True
-            except exception.HypervisorUnreachable:
+            except errors.HypervisorUnreachable:
                 # It is compared with the disk before it counts.
                 is_over = False
             if is_over:
@@ -221,7 +221,7 @@ class Shutdowns:
     def _note(self, instance_uuid: str) -> None:
         try:
             domain = self._lookup(instance_uuid)
-        except exception.GuestGone:
+        except errors.GuestGone:
             return
         trace = self._trace(domain)
         state, cause = domain.state()

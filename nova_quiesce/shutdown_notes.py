@@ -21,7 +21,7 @@ import contextlib
 import json
 
 from nova_quiesce.freeze import files
-from nova_quiesce import lease as leases
+from nova_quiesce.freeze import lease as leases
 from nova_quiesce import traces
 
 VERSION = 1

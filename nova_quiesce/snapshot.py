@@ -22,11 +22,11 @@ import dataclasses
 
 from oslo_log import log as logging
 
-from nova_quiesce import agent as guest_agent
 from nova_quiesce import consistency
-from nova_quiesce import exception
+from nova_quiesce.freeze import agent as guest_agent
+from nova_quiesce.freeze import errors
+from nova_quiesce.freeze import window as freeze_window
 from nova_quiesce import policy as quiesce_policy
-from nova_quiesce import window as freeze_window
 
 LOG = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ class Snapshot:
             return
         try:
             self._agent.preflight()
-        except exception.NotFrozen as error:
+        except errors.NotFrozen as error:
             self.find_unfreezable(str(error))
         else:
             self._usable = True
@@ -156,7 +156,7 @@ class Snapshot:
             LOG.warning('The guest was not frozen for its snapshot: %s',
                         error)
             self.record = consistency.crash(
-                str(error) if isinstance(error, exception.QuiesceError)
+                str(error) if isinstance(error, errors.QuiesceError)
                 else 'this compute host failed to freeze the guest')
             return None
 
@@ -167,4 +167,4 @@ class Snapshot:
         """
         required = self._decision.policy is quiesce_policy.Policy.REQUIRE
         if required and self.record.level not in _ENOUGH:
-            raise exception.QuiesceError(self.record.reason)
+            raise errors.QuiesceError(self.record.reason)

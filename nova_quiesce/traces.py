@@ -24,7 +24,7 @@ from nova.virt.libvirt import guest as libvirt_guest
 from nova.virt.libvirt import utils as libvirt_utils
 from oslo_log import log as logging
 
-from nova_quiesce import lease as leases
+from nova_quiesce.freeze import machine
 
 LOG = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ def _of_block_device(path: str, number: int) -> Trace | None:
         # It does not count.
         return None
     counted = _read(device + '/stat')
-    return {'path': path, 'device': number, 'boot': leases.host_boot_id(),
+    return {'path': path, 'device': number, 'boot': machine.REAL.boot_id(),
             'written': ' '.join(counted[field] for field in _WRITES)}
 
 

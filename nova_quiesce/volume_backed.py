@@ -21,13 +21,17 @@ import functools
 
 from oslo_log import log as logging
 
-from nova_quiesce import agent as guest_agent
 from nova_quiesce import answers
 from nova_quiesce import casts
 from nova_quiesce import consistency
 from nova_quiesce import core
 from nova_quiesce.cuts import volumes
 from nova_quiesce import exception
+from nova_quiesce.freeze import agent as guest_agent
+from nova_quiesce.freeze import errors
+from nova_quiesce.freeze import evidence as proof
+from nova_quiesce.freeze import freezer as freezing
+from nova_quiesce.freeze import window as freeze_window
 from nova_quiesce import inheritance
 from nova_quiesce import instances
 from nova_quiesce import policy as quiesce_policy
@@ -35,7 +39,6 @@ from nova_quiesce.record import duties as owing
 from nova_quiesce.record import glance
 from nova_quiesce.record import owed
 from nova_quiesce.record import volume_snapshots
-from nova_quiesce import safety as safeguards
 from nova_quiesce import seams
 
 LOG = logging.getLogger(__name__)
@@ -47,6 +50,9 @@ Decide = abc.Callable[[seams.RequestContext, seams.Instance],
                       quiesce_policy.Decision]
 NewAgent = abc.Callable[[seams.Instance, quiesce_policy.Decision],
                         guest_agent.Agent]
+NewWindow = abc.Callable[
+    [guest_agent.Agent, seams.Instance, quiesce_policy.Decision, str, str],
+    freeze_window.Window]
 
 
 class VolumeBacked:
@@ -54,17 +60,19 @@ class VolumeBacked:
 
     :param decide: what the policy says of a snapshot
     :param new_agent: finds an instance's guest agent
-    :param safety: what keeps guests from being stranded
+    :param new_window: makes a freeze window of its guest
+    :param freezer: freezes guests, and sees that they are thawed
     :param duties: what the requests owe
     :param volume_api: Nova's volume API
     """
 
     def __init__(self, decide: Decide, new_agent: NewAgent,
-                 safety: safeguards.Safety, duties: owing.Duties,
-                 volume_api: seams.VolumeAPI) -> None:
+                 new_window: NewWindow, freezer: freezing.Freezer,
+                 duties: owing.Duties, volume_api: seams.VolumeAPI) -> None:
         self._decide = decide
         self._new_agent = new_agent
-        self._safety = safety
+        self._new_window = new_window
+        self._freezer = freezer
         self._duties = duties
         self._volume_api = volume_api
         self._watches: dict[str, volumes.SnapshotWatch] = {}
@@ -86,7 +94,7 @@ class VolumeBacked:
             try:
                 self._duties.begin(context, instance.uuid, required)
                 self._freeze(context, instance, decision)
-            except exception.QuiesceError as error:
+            except errors.QuiesceError as error:
                 if required and not instances.nova_requires(instance):
                     raise answers.refusal(error) from error
                 raise
@@ -95,7 +103,7 @@ class VolumeBacked:
                 decision: quiesce_policy.Decision) -> None:
         try:
             self._hold(context, instance, decision)
-        except exception.QuiesceError as error:
+        except errors.QuiesceError as error:
             if decision.policy is quiesce_policy.Policy.REQUIRE:
                 self._duties.refuse(context.request_id)
                 raise
@@ -114,29 +122,28 @@ class VolumeBacked:
         if decision.policy is quiesce_policy.Policy.SKIP:
             raise exception.NotRequested(decision.reason)
         if decision.reason is not None:
-            raise exception.NotFrozen(decision.reason)
+            raise errors.NotFrozen(decision.reason)
         request_id = context.request_id
         agent = self._new_agent(instance, decision)
-        with self._safety.held.asking(instance.uuid):
+        with self._freezer.spanning.asking(instance.uuid):
             agent.preflight()
         watch = self._watches[request_id] = volumes.SnapshotWatch(
             functools.partial(volume_snapshots.state, self._volume_api,
                               context))
         try:
             self._refuse_unwanted(request_id)
-            self._safety.held.open(
-                instance.uuid, request_id, self._safety.new_window(
-                    agent, instance, decision.limits, request_id,
+            self._freezer.spanning.open(
+                instance.uuid, request_id, self._new_window(
+                    agent, instance, decision, request_id,
                     'volume snapshots'),
-                decision.limits.max_freeze_time,
                 functools.partial(self._judge, request_id, watch))
             watch.start(functools.partial(
-                self._safety.held.close, instance.uuid, request_id))
+                self._freezer.spanning.close, instance.uuid, request_id))
             # It may have given up while nobody held a window yet.
             self._refuse_unwanted(request_id)
         except BaseException:
             self._watches.pop(request_id, None)
-            self._safety.held.close(instance.uuid, request_id)
+            self._freezer.spanning.close(instance.uuid, request_id)
             raise
 
     def _refuse_unwanted(self, request_id: str) -> None:
@@ -144,7 +151,7 @@ class VolumeBacked:
             raise exception.GivenUp()
 
     def _judge(self, request_id: str, watch: volumes.SnapshotWatch,
-               evidence: consistency.Evidence) -> None:
+               evidence: proof.Evidence) -> None:
         watch.stop()
         self._watches.pop(request_id, None)
         self._duties.judge(request_id, owed.Verdict.of(
@@ -176,7 +183,7 @@ class VolumeBacked:
         if watch is not None:
             # What is not seen complete before the thaw cannot be claimed.
             watch.look_again(_LAST_LOOK)
-        if not self._safety.held.close(instance.uuid, context.request_id):
+        if not self._freezer.spanning.close(instance.uuid, context.request_id):
             LOG.info('Request %s holds no freeze of this instance: there is '
                      'nothing to thaw', context.request_id, instance=instance)
         self._duties.lend(context)
@@ -188,8 +195,8 @@ class VolumeBackedMixin(core.CoreMixin):
     def __init__(self, virtapi: object, read_only: bool = False) -> None:
         super().__init__(virtapi, read_only)
         self._volume_backed = VolumeBacked(
-            self._decide, self._agent_of, self._safety, self._duties,
-            self._volume_api)
+            self._decide, self._agent_of, self._window_of, self._freezer,
+            self._duties, self._volume_api)
 
     def init_host(self, host: str) -> None:
         """See from now on which volume snapshots a request has."""

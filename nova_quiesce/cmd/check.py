@@ -32,8 +32,8 @@ from nova_quiesce import checks
 from nova_quiesce import conf
 from nova_quiesce import consistency
 from nova_quiesce.freeze import files
-from nova_quiesce.guard import handle
-from nova_quiesce.guard import wire
+from nova_quiesce.freeze.guard import handle
+from nova_quiesce.freeze.guard import wire
 from nova_quiesce import policy
 from nova_quiesce import releases
 

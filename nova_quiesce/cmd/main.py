@@ -24,11 +24,12 @@ import typing
 import libvirt
 from oslo_config import cfg
 
-from nova_quiesce import agent
 from nova_quiesce.cmd import check
 from nova_quiesce.cmd import open_ends
-from nova_quiesce import exception
+from nova_quiesce.freeze import agent
+from nova_quiesce.freeze import domains
 from nova_quiesce.freeze import duty
+from nova_quiesce.freeze import errors
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -42,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
     libvirt.registerErrorHandler(lambda _context, _error: None, None)
     try:
         return int(arguments.run(arguments))
-    except (cfg.Error, ValueError, duty.DutyError, exception.QuiesceError,
+    except (cfg.Error, ValueError, duty.DutyError, errors.QuiesceError,
             libvirt.libvirtError) as error:
         print('nova-quiesce: %s' % error, file=sys.stderr)
         return 1
@@ -109,10 +110,10 @@ def _thaw(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _find(connection: typing.Any, name: str) -> agent.Domain:
+def _find(connection: typing.Any, name: str) -> domains.Domain:
     # A name may look like a UUID, so the more exact of the two goes first.
     try:
-        domain: agent.Domain = connection.lookupByUUIDString(name)
+        domain: domains.Domain = connection.lookupByUUIDString(name)
     except libvirt.libvirtError:
         domain = connection.lookupByName(name)
     return domain

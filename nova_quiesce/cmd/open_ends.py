@@ -22,8 +22,9 @@ import time
 from oslo_config import cfg
 
 from nova_quiesce.freeze import duty
-from nova_quiesce import lease as leases
-from nova_quiesce import lease_directory
+from nova_quiesce.freeze import lease as leases
+from nova_quiesce.freeze import lease_directory
+from nova_quiesce.freeze import leased_jobs
 from nova_quiesce.record import owed
 
 
@@ -72,11 +73,17 @@ def _of_duties(directory: duty.DutyDirectory) -> abc.Iterator[str]:
     found, problems = directory.read_all()
     for one in found:
         try:
-            yield _of_owed(owed.Owed.of(one))
+            yield (_of_job(one) if one.kind == leased_jobs.KIND
+                   else _of_owed(owed.Owed.of(one)))
         except owed.NotOwed as error:
             yield 'no duty: %s: %s' % (one.id, error)
     for problem in problems:
         yield 'no duty: %s' % problem
+
+
+def _of_job(one: duty.Duty) -> str:
+    return ('copied: the disk of instance %s, by a backup job since %s' % (
+        one.instance_uuid, one.created))
 
 
 def _of_owed(one: owed.Owed) -> str:

@@ -24,30 +24,25 @@ agent: a thaw took 0.7 s and more under it.
 from collections import abc
 import logging
 import os
-import time
 import typing
 from xml.etree import ElementTree
 
 import libvirt
 
-from nova_quiesce import agent as guest_agent
 from nova_quiesce.cuts import workplace
 from nova_quiesce import exception
+from nova_quiesce.freeze import agent as guest_agent
+from nova_quiesce.freeze import jobs
+from nova_quiesce.freeze import machine
 
 LOG = logging.getLogger(__name__)
 
 #: Makes the cut that it is handed, or raises.
 Cutter = abc.Callable[[abc.Callable[[], None]], None]
 
-# Where libvirt says so, no other way to cut would work, either.
-_NO_GUEST = (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_OPERATION_INVALID)
-_NO_JOB = (*_NO_GUEST, libvirt.VIR_ERR_NO_DOMAIN_BACKUP)
-#: What ``state()`` says of a guest whose write failed.
-STUCK = [libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_IOERROR]
+#: Where libvirt says so, no other way to cut would work, either.
+NO_GUEST = (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_OPERATION_INVALID)
 _SOURCES = ('file', 'dev', 'name')
-# Seconds; on a busy host it took more than 5.
-_LONGEST_END = 20
-_LOOK_INTERVAL = 0.05
 
 
 class Refused(Exception):
@@ -67,7 +62,7 @@ class Connection(typing.Protocol):
         """Describe the host."""
 
 
-class Domain(typing.Protocol):
+class Domain(jobs.Domain, typing.Protocol):
     """What this module calls of a libvirt ``virDomain``."""
 
     def connect(self) -> Connection:
@@ -79,18 +74,6 @@ class Domain(typing.Protocol):
     def backupBegin(self, backupXML: str, checkpointXML: str | None,
                     flags: int = ...) -> int:
         """Begin a backup job."""
-
-    def backupGetXMLDesc(self, flags: int = ...) -> str:
-        """Describe the backup job that is active."""
-
-    def abortJob(self) -> int:
-        """End the job that is active."""
-
-    def state(self, flags: int = ...) -> list[int]:
-        """What the domain does, and why."""
-
-    def resume(self) -> int:
-        """Let a paused domain go on."""
 
 
 class Job:
@@ -123,18 +106,11 @@ class Job:
         try:
             self._domain.backupBegin(self._describe(), None, 0)
         except libvirt.libvirtError as error:
-            if error.get_error_code() in _NO_GUEST:
+            if error.get_error_code() in NO_GUEST:
                 raise
             if error.get_error_code() == libvirt.VIR_ERR_OPERATION_TIMEOUT:
                 raise exception.JobUnderWay('another job') from error
             raise Refused(guest_agent.text_of(error)) from error
-
-    def end(self) -> None:
-        """End the job, if it is still there. Never raises.
-
-        The files of one that may go on are kept.
-        """
-        self._place.is_kept = not end(self._domain, self._place)
 
     def _describe(self) -> str:
         backup = ElementTree.Element('domainbackup', mode='pull')
@@ -165,18 +141,14 @@ def find(domain: Domain,
 def end(domain: Domain, place: workplace.Workplace) -> bool:
     """End the backup job of a domain, if it is the one of a place.
 
-    A guest that was paused because its write did not fit into the scratch
-    file goes on, and the write is done then. Never raises.
+    Never raises.
 
     :param domain: the domain
     :param place: where the job keeps its files
     :returns: whether it is known that the job is not there any more
     """
     try:
-        if not _has_job(domain, place):
-            return True
-        _abort(domain)
-        return _wait_for_end(domain, place)
+        return jobs.end(domain, place.files, machine.REAL)
     except libvirt.libvirtError as error:
         LOG.error('The backup job in %s was not ended: %s', place.path,
                   guest_agent.text_of(error))
@@ -184,47 +156,13 @@ def end(domain: Domain, place: workplace.Workplace) -> bool:
 
 
 def _find_place(domain: Domain) -> workplace.Workplace | None:
-    try:
-        job = ElementTree.fromstring(domain.backupGetXMLDesc(0))
-    except libvirt.libvirtError as error:
-        if error.get_error_code() in _NO_JOB:
-            return None
-        raise
-    server = job.find('server')
-    socket = '' if server is None else str(server.get('socket'))
+    found = jobs.find(domain)
+    if found is None:
+        return None
+    socket, scratch_files = found
     place = workplace.Workplace(os.path.dirname(socket))
-    files = {scratch.get('file') for scratch in job.iterfind('.//scratch')}
-    is_one_of_ours = (socket, files) == (place.socket, {place.scratch})
+    is_one_of_ours = (socket, scratch_files) == (place.socket, {place.scratch})
     return place if is_one_of_ours else None
-
-
-def _has_job(domain: Domain, place: workplace.Workplace) -> bool:
-    found = _find_place(domain)
-    return found is not None and found.path == place.path
-
-
-def _abort(domain: Domain) -> None:
-    try:
-        domain.abortJob()
-        if domain.state()[:2] == STUCK:
-            domain.resume()
-    except libvirt.libvirtError as error:
-        # It has ended meanwhile, or the guest has.
-        if error.get_error_code() not in _NO_JOB:
-            raise
-
-
-def _wait_for_end(domain: Domain, place: workplace.Workplace) -> bool:
-    # The hypervisor ends it in its own time. Until then there can be no
-    # other job, and libvirt still wants the files of this one.
-    deadline = time.monotonic() + _LONGEST_END
-    while _has_job(domain, place):
-        if time.monotonic() > deadline:
-            LOG.warning('A backup job was told to end, and has not ended '
-                        'within %d s', _LONGEST_END)
-            return False
-        time.sleep(_LOOK_INTERVAL)
-    return True
 
 
 def find_disk(disks: abc.Iterable[ElementTree.Element],

@@ -18,26 +18,20 @@ reach the disk from then on. It is thawed as soon as it runs again.
 from collections import abc
 import contextlib
 
+from nova_quiesce.freeze import window as freeze_window
 from nova_quiesce import snapshot as taken
-from nova_quiesce import window as freeze_window
-
-#: How long a copy may take, in seconds, before the guard tries to thaw a
-#: guest that stands still, in vain.
-_LONGEST_COPY = 24 * 3600
 
 
 class Suspension:
     """The time that one guest is suspended for its snapshot.
 
     :param snapshot: the snapshot in progress
-    :param max_freeze_time: seconds that a running guest may be frozen
     :param resume: lets the guest run again
     """
 
-    def __init__(self, snapshot: taken.Snapshot, max_freeze_time: float,
+    def __init__(self, snapshot: taken.Snapshot,
                  resume: abc.Callable[[], None]) -> None:
         self._snapshot = snapshot
-        self._max_freeze_time = max_freeze_time
         self._resume = resume
         self._freeze = contextlib.ExitStack()
         self._window: freeze_window.Window | None = None
@@ -54,7 +48,6 @@ class Suspension:
             suspend()
             # From here on whatever happens: it runs again, and is thawed.
             freeze.callback(self._resume)
-            self._limit(_LONGEST_COPY)
             self._is_suspended = True
             self._freeze = freeze.pop_all()
 
@@ -64,8 +57,5 @@ class Suspension:
             return
         self._is_suspended = False
         with self._freeze.pop_all():
-            self._limit(self._max_freeze_time)
-
-    def _limit(self, seconds: float) -> None:
-        if self._window is not None:
-            self._window.limit(seconds)
+            if self._window is not None:
+                self._window.restart()

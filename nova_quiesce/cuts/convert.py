@@ -18,7 +18,7 @@ import subprocess
 import tempfile
 from urllib import parse
 
-from nova_quiesce import agent as guest_agent
+from nova_quiesce.freeze import agent as guest_agent
 
 #: Seconds between two looks at the copy and its surroundings.
 LOOK_INTERVAL = 0.5

@@ -19,8 +19,8 @@ import sys
 import tempfile
 import threading
 
-from nova_quiesce import agent as guest_agent
 from nova_quiesce.cuts import convert
+from nova_quiesce.freeze import agent as guest_agent
 from nova_quiesce.stream import program
 
 #: Glance's names of the formats that can be made so.

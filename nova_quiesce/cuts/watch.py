@@ -23,9 +23,9 @@ import typing
 from nova import exception as nova_exception
 from oslo_log import log as logging
 
-from nova_quiesce.cuts import backup
 from nova_quiesce.cuts import convert
 from nova_quiesce.cuts import workplace
+from nova_quiesce.freeze import jobs
 
 LOG = logging.getLogger(__name__)
 
@@ -37,26 +37,20 @@ ASK_INTERVAL = 5
 STEP = 10
 
 
-class Domain(typing.Protocol):
-    """What this module calls of a libvirt ``virDomain``."""
-
-    def state(self, flags: int = ...) -> list[int]:
-        """What the domain does, and why."""
-
-
 class CopyWatch:
     """Watches one copy, from its beginning to its end.
 
-    :param domain: the guest's
+    :param state: tells what the guest does, and why; None where it cannot
     :param place: where the scratch file is
     :param show_image: looks the image up
     :param instance: whose disk is copied, for the log
     """
 
-    def __init__(self, domain: Domain, place: workplace.Workplace,
+    def __init__(self, state: abc.Callable[[], list[int] | None],
+                 place: workplace.Workplace,
                  show_image: abc.Callable[[], object],
                  instance: object) -> None:
-        self._domain = domain
+        self._state = state
         self._place = place
         self._show_image = show_image
         self._instance = instance
@@ -86,7 +80,8 @@ class CopyWatch:
                      instance=self._instance)
         if self._deleted is not None:
             raise self._deleted
-        if self._domain.state()[:2] == backup.STUCK:
+        state = self._state()
+        if state is not None and state[:2] == jobs.STUCK:
             raise convert.CopyFailed(
                 'the guest was paused, because a write of it failed while '
                 'its disk was copied')

@@ -28,6 +28,8 @@ from xml.etree import ElementTree
 
 from nova.privsep import path as privileged
 
+from nova_quiesce.freeze import jobs
+
 LOG = logging.getLogger(__name__)
 
 #: How long the path of a unix socket may be, in bytes (``sun_path``).
@@ -46,6 +48,7 @@ class Workplace:
     """The directory of one backup job.
 
     :param path: the directory
+    :ivar owners: the users that it may belong to
     :ivar is_kept: whether the directory has to outlast its use, because the
         job may go on
     """
@@ -55,6 +58,12 @@ class Workplace:
         self.socket = os.path.join(path, 'nbd')
         self.scratch = os.path.join(path, 'scratch')
         self.is_kept = False
+        self.owners: abc.Set[int] = {os.getuid()}
+
+    @property
+    def files(self) -> jobs.Files:
+        """Where the job keeps what belongs to it."""
+        return jobs.Files(self.socket, self.scratch)
 
     def take_socket(self) -> None:
         """Make the socket Nova's, and nobody else's."""
@@ -113,12 +122,12 @@ class Places:
                 prefix=self._prefix, dir=self._directory)
         except OSError as error:
             raise Unusable(str(error)) from error
-        place, owners = Workplace(path), {os.getuid()}
+        place = Workplace(path)
         try:
             if len(os.fsencode(place.socket)) > _SOCKET_PATH:
                 raise Unusable('%s is too long a path for a unix socket'
                                % place.socket)
-            owners |= _open_up(path, domain_xml)
+            place.owners |= _open_up(path, domain_xml)
             yield place
         finally:
             if place.is_kept:
@@ -126,7 +135,7 @@ class Places:
                           'next snapshot of the instance removes it, or '
                           'nova-compute as it starts', path)
             else:
-                remove(path, owners)
+                remove(path, place.owners)
 
 
 def _open_up(path: str, domain_xml: str) -> set[int]:

@@ -70,6 +70,18 @@ class Duty:
         if wrong:
             raise DutyError('not a duty: wrong %s' % ', '.join(wrong))
 
+    @classmethod
+    def from_dict(cls, fields: object) -> 'Duty':
+        """Read what :func:`dataclasses.asdict` made.
+
+        :param fields: anything
+        :raises DutyError: it is no duty
+        """
+        if not isinstance(fields, dict) or fields.keys() != {
+                field.name for field in dataclasses.fields(cls)}:
+            raise DutyError('not a duty: other fields')
+        return cls(**fields)
+
     @property
     def age(self) -> datetime.timedelta:
         """How long ago it began."""
@@ -154,9 +166,7 @@ def _parse(name: str, content: bytes) -> Duty:
         raise DutyError('torn, or no JSON') from error
     if not isinstance(fields, dict) or fields.pop('version', 0) != VERSION:
         raise DutyError('of a version that is not known')
-    if fields.keys() != {field.name for field in dataclasses.fields(Duty)}:
-        raise DutyError('not a duty: other fields')
-    duty = Duty(**fields)
+    duty = Duty.from_dict(fields)
     if name != duty.id + _SUFFIX:
         raise DutyError('holds another duty than its name says')
     return duty

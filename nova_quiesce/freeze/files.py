@@ -142,7 +142,12 @@ class Opened(typing.NamedTuple):
                         dst_dir_fd=self.descriptor, follow_symlinks=False)
             finally:
                 os.unlink(NEW, dir_fd=self.descriptor)
-            self._settle(file)
+            try:
+                self._settle(file)
+            except OSError:
+                # It is not there, as the caller is told.
+                os.unlink(name, dir_fd=self.descriptor)
+                raise
 
     def write(self, name: str, content: bytes) -> None:
         """Write a file, in the place of one that is there."""

@@ -30,6 +30,8 @@ from oslo_log import log as logging
 from nova_quiesce import consistency
 from nova_quiesce import exception
 from nova_quiesce.freeze import duty as duty_directory
+from nova_quiesce.freeze import errors
+from nova_quiesce.freeze import leased_jobs
 from nova_quiesce.record import owed as owing
 from nova_quiesce.record import volume_backed
 from nova_quiesce import seams
@@ -60,7 +62,7 @@ class Options(typing.Protocol):
         """Seconds after which it is told that a record takes longer."""
 
 
-class NotNoted(exception.NotFrozen):
+class NotNoted(errors.NotFrozen):
     """What the snapshot owes could not be written down."""
 
     def __init__(self) -> None:
@@ -128,7 +130,8 @@ class Duties:
             LOG.error('Among the duties in %(path)s is none: %(problem)s',
                       {'path': self._directory.path, 'problem': problem})
         for duty in found:
-            self._go_on(duty)
+            if duty.kind != leased_jobs.KIND:
+                self._go_on(duty)
 
     def _go_on(self, duty: duty_directory.Duty) -> None:
         try:

@@ -24,7 +24,7 @@ import typing
 from oslo_log import log as logging
 
 from nova_quiesce import consistency
-from nova_quiesce import exception
+from nova_quiesce.freeze import errors
 from nova_quiesce.record import events
 from nova_quiesce.record import glance
 from nova_quiesce.record import owed as owing
@@ -157,7 +157,7 @@ class Recorder:
               verdict: owing.Verdict) -> None:
         self._try(owed.request_id, events.tell_once, owed.request_id,
                   owed.instance_uuid, self._host, events.FAILED,
-                  exception.QuiesceError('image %s is %s: %s' % (
+                  errors.QuiesceError('image %s is %s: %s' % (
                       image['id'], owed.put_away, verdict.reason)))
 
     def _record(self, context: seams.RequestContext, image: glance.Image,
@@ -215,6 +215,6 @@ class Pending(typing.NamedTuple):
                    'authority to change it,'})
         events.tell_once(
             owed.request_id, owed.instance_uuid, self.host, events.PENDING,
-            exception.QuiesceError(
+            errors.QuiesceError(
                 'the record of this snapshot is not written yet; until then, '
                 'take it for one of consistency level crash'))

@@ -38,7 +38,7 @@ from sqlalchemy import exc
 from nova_quiesce import conf as quiesce_conf
 from nova_quiesce import fixture
 from nova_quiesce.freeze import duty
-from nova_quiesce import lease_directory
+from nova_quiesce.freeze import lease_directory
 from tests.functional import cinder
 from tests.functional import hypervisor
 from tests.functional import native
@@ -86,6 +86,8 @@ class QuiesceTestBase(base.ServersTestBase):  # type: ignore[misc]
         self.trace: dict[str, str | int] | None = {'written': 1}
         self.useFixture(fixtures.MonkeyPatch(
             'nova_quiesce.traces.of', lambda path: self.trace))
+        self.useFixture(fixtures.MonkeyPatch(
+            'nova_quiesce.freeze.thawing.LOST_COMMAND', 0.5))
         # Another connection of Nova's fake would have other domains.
         self.useFixture(fixtures.MonkeyPatch(
             'nova_quiesce.core.CoreMixin._new_connection',
@@ -354,6 +356,15 @@ class QuiesceTestBase(base.ServersTestBase):  # type: ignore[misc]
             if time.monotonic() > end:
                 raise self.failureException(failure)
             time.sleep(0.05)
+
+    def commands(self, guest: fixture.FakeDomain | None = None) -> list[str]:
+        """What the agent was sent, but for questions after the freeze.
+
+        :param guest: whose; that of all instances by default
+        """
+        calls = (guest or self.guest).calls
+        return [name for number, name in enumerate(calls) if name in (
+            'fsFreeze', 'fsThaw') or 'fsFreeze' not in calls[:number]]
 
     def assert_released(self, guest: fixture.FakeDomain | None = None) -> None:
         """Wait until a freeze has ended, and see what is left of it.

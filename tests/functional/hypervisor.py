@@ -37,9 +37,10 @@ _DETAILS = {
     None: libvirt.VIR_DOMAIN_EVENT_STOPPED_SAVED,
 }
 _PATH = 'nova.tests.fixtures.libvirt.%s.%s'
-_CALLS = ('fsInfo', 'fsFreeze', 'fsThaw', 'isActive',
-          'agentSetResponseTimeout', 'backupBegin', 'backupGetXMLDesc',
-          'abortJob', 'blockJobInfo', 'state', 'connect')
+_CALLS = ('fsInfo', 'getTime', 'interfaceAddresses', 'fsFreeze', 'fsThaw',
+          'isActive', 'agentSetResponseTimeout',
+          'backupBegin', 'backupGetXMLDesc', 'abortJob', 'blockJobInfo',
+          'state', 'connect')
 _OVER = (libvirt.VIR_DOMAIN_JOB_COMPLETED, libvirt.VIR_DOMAIN_JOB_FAILED)
 
 
@@ -62,6 +63,9 @@ class GuestsFixture(fixtures.Fixture):
     def _setUp(self) -> None:
         for name in _CALLS:
             self._pass_on(name)
+        # Each agent has a connection of its own.
+        self._replace('Connection', 'isAlive', lambda connection: 1)
+        self._replace('Connection', 'close', lambda connection: 0)
         self._tell_channel()
         self._tell_jobs()
         self._keep_running_domains()

@@ -104,6 +104,19 @@ class AssistedTest(base.QuiesceTestBase):
         self.assertIn('has consistency level filesystem',
                       self.stdlog.logger.output)
 
+    def test_cut_that_hangs(self) -> None:
+        """nova-compute thaws at the deadline, while libvirt is at it."""
+        self.flags(max_freeze_time=1, group='quiesce')
+        self.on_cut = lambda: self.wait_until(
+            lambda: not self.guest.frozen, 'the deadline passed')
+        self.boot_from_volume(base.QUIESCED)
+        self._snapshot()
+        self._assert_made(True)
+        self.assertEqual(CALLS, self.guest.calls)
+        self.assertIn('is kept although quiesce is required',
+                      self.stdlog.logger.output)
+        self.assertIn('at its deadline of 1 s', self.stdlog.logger.output)
+
     def test_required_and_dead_agent(self) -> None:
         self.boot_from_volume(base.QUIESCED)
         self.guest.connected = False
@@ -113,9 +126,7 @@ class AssistedTest(base.QuiesceTestBase):
 
     def test_required_and_failing_hook(self) -> None:
         self.boot_from_volume(base.QUIESCED)
-        self.guest.errors['fsFreeze'] = [fixture.libvirt_error(
-            libvirt.VIR_ERR_INTERNAL_ERROR,
-            'fsfreeze hook has failed with status 1')]
+        self.guest.errors['fsFreeze'] = [fixture.hook_failure('freeze')]
         self.assertIn('status 1', self._fail())
         self.assertEqual([], self.cuts)
 
@@ -284,8 +295,8 @@ class AssistedTest(base.QuiesceTestBase):
     def test_image_whose_freeze_ends_at_the_cut(self) -> None:
         def lapse(_domain: object, _xml: str, flags: int) -> None:
             self._cut(flags)
-            held: typing.Any = self.driver._safety.held
-            for instance_uuid in list(held._held):
+            held: typing.Any = self.driver._freezer.spanning
+            for instance_uuid in list(held._spans):
                 held.lapse(instance_uuid, 'the test ended it')
 
         self.useFixture(fixtures.MonkeyPatch(

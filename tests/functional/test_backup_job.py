@@ -110,9 +110,7 @@ class LocalDiskTest(BackupJobTestCase):
 
     def test_required_and_failing_hook(self) -> None:
         server = self.boot(base.QUIESCED)
-        self.guest.errors['fsFreeze'] = [fixture.libvirt_error(
-            libvirt.VIR_ERR_INTERNAL_ERROR,
-            'fsfreeze hook has failed with status 1')]
+        self.guest.errors['fsFreeze'] = [fixture.hook_failure('freeze')]
         image_id = self.create_image(server)
         self.assertNotIn(image_id, self.glance.images)
         self.assertIn('status 1', self.fault_of(server))
@@ -122,9 +120,7 @@ class LocalDiskTest(BackupJobTestCase):
 
     def test_preferred_and_failing_hook(self) -> None:
         server = self.boot(base.PREFERRED)
-        self.guest.errors['fsFreeze'] = [fixture.libvirt_error(
-            libvirt.VIR_ERR_INTERNAL_ERROR,
-            'fsfreeze hook has failed with status 1')]
+        self.guest.errors['fsFreeze'] = [fixture.hook_failure('freeze')]
         record = self.properties_of(self.create_image(server))
         self.assertEqual('crash', record['quiesce_consistency'])
         self.assertIn('status 1', record['quiesce_reason'])

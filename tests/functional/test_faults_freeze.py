@@ -25,7 +25,8 @@ import libvirt
 from nova.compute import rpcapi
 
 from nova_quiesce import fixture
-from nova_quiesce import lease as leases
+from nova_quiesce.freeze import lease as leases
+from nova_quiesce.freeze import machine
 from tests.functional import base
 
 CALLS = ['fsInfo', 'fsFreeze', 'fsThaw']
@@ -158,7 +159,7 @@ class FreezeFaultTest(base.QuiesceTestBase):
         self.assert_released()
         # It is said after the lease is gone.
         self.wait_until(
-            lambda: 'is thawed at this deadline' in self.stdlog.logger.output,
+            lambda: 'before its cut is complete' in self.stdlog.logger.output,
             'the deadline passed without a thaw')
         self.assertEqual(CALLS, self.guest.calls)
 
@@ -169,7 +170,7 @@ class FreezeFaultTest(base.QuiesceTestBase):
         server = self.boot_from_volume(base.QUIESCED)
         domain = self.driver._find_domain(server['id'])
         self.leases.acquire(leases.Lease.new(
-            server['id'], 'req-1', 'a test', 60, domain.ID()))
+            machine.REAL, server['id'], 'req-1', 'a test', 60, domain.ID()))
         self.guest.frozen = True
         self.driver.init_host('compute1')
         self.assert_released()

@@ -193,24 +193,86 @@ class NeighbourTest(base.QuiesceTestBase):
 
         Nova casts the thaw to the host that the guest has left.
         """
-        self.start_compute('compute2')
-
-        def migrate(domain: typing.Any, uri: str, params: dict[str, str],
-                    flags: int) -> None:
-            self.met.append(self.guest.frozen)
-            target = self.computes['compute2'].driver._host
-            target.get_connection().createXML(
-                params['destination_xml'], 0)
-            domain.complete_job()
-
-        self.useFixture(fixtures.MonkeyPatch(
-            DOMAIN % 'migrateToURI3', migrate))
+        self._prepare_migration()
         live = {'os-migrateLive': {'host': None, 'block_migration': 'auto'}}
         server = self._snapshot_during('ACTIVE', 'migrated', **live)
         self._assert_met_thawed()
         self._wait_for_migration_status(server, ['completed'])
         self.assertEqual('compute2', self.admin_api.get_server(
             server['id'])['OS-EXT-SRV-ATTR:host'])
+
+
+    def _migrate(self, domain: typing.Any, uri: str, params: dict[str, str],
+                 flags: int) -> None:
+        self.met.append(self.guest.frozen)
+        target = self.computes['compute2'].driver._host
+        target.get_connection().createXML(params['destination_xml'], 0)
+        domain.complete_job()
+
+    def _live_migrate(self, status: str) -> str:
+        """Migrate the server; the host that it is on after that."""
+        self.admin_api.post_server_action(self.server['id'], {
+            'os-migrateLive': {'host': None, 'block_migration': 'auto'}})
+        self._wait_for_migration_status(self.server, [status])
+        server = self._wait_for_state_change(self.server, 'ACTIVE')
+        return str(server['OS-EXT-SRV-ATTR:host'])
+
+    def _prepare_migration(self) -> None:
+        self.start_compute('compute2')
+        self.useFixture(fixtures.MonkeyPatch(
+            DOMAIN % 'migrateToURI3', self._migrate))
+
+    def test_live_migration_while_a_freeze_may_land(self) -> None:
+        """The guest stays: on another host, nobody would thaw it."""
+        self._prepare_migration()
+        self.guest.after['fsInfo'] = lambda: setattr(
+            self.guest, 'hanging', True)
+        self.assertIn('not frozen within', self.record_of(
+            self.ask_for_image(self.server))['quiesce_reason'])
+        self.assertEqual('compute1', self._live_migrate('error'))
+        self.assertEqual([], self.met)
+        self.assertIn('their thaw is not confirmed',
+                      self.stdlog.logger.output)
+        self.guest.after.clear()
+        self.guest.land()
+        self.assert_released()
+        self.assertEqual('compute2', self._live_migrate('completed'))
+        self.assertEqual([False], self.met)
+
+    def test_freeze_while_a_live_migration_is_under_way(self) -> None:
+        """It is refused before anything is sent."""
+        self._prepare_migration()
+        instance = objects.Instance.get_by_uuid(
+            context.get_admin_context(), self.server['id'])
+
+        def migrate(*args: typing.Any, **kwargs: typing.Any) -> None:
+            asking = context.get_admin_context()
+            asking.request_id = 'req-during-migration'
+            self.driver.quiesce(asking, instance, None)
+            self._migrate(*args, **kwargs)
+
+        self.useFixture(fixtures.MonkeyPatch(
+            DOMAIN % 'migrateToURI3', migrate))
+        self.assertEqual('compute2', self._live_migrate('completed'))
+        self.assertEqual([False], self.met)
+        self.assertNotIn('fsFreeze', self.guest.calls)
+        self.assertIn('is being live-migrated', self.stdlog.logger.output)
+
+    def test_guest_that_arrives_frozen(self) -> None:
+        """It is thawed where it is."""
+        self._prepare_migration()
+        self.useFixture(fixtures.MonkeyPatch(
+            DOMAIN % 'migrateToURI3', self._migrate_frozen))
+        self.assertEqual('compute2', self._live_migrate('completed'))
+        self.wait_until(lambda: not self.guest.frozen,
+                        'it is frozen where it is')
+        self.assert_released()
+        self.assertEqual(1, self.guest.calls.count('fsThaw'))
+
+    def _migrate_frozen(self, *args: typing.Any,
+                        **kwargs: typing.Any) -> None:
+        self._migrate(*args, **kwargs)
+        self.guest.frozen = True
 
 
 class RequiredTest(base.QuiesceTestBase):

@@ -50,7 +50,7 @@ class VolumeBackedFaultTest(base.QuiesceTestBase):
     def _assert_lapsed(self) -> None:
         """Nobody asked for the thaw: the deadline did it."""
         self.wait_until(
-            lambda: 'is thawed at this deadline' in self.stdlog.logger.output,
+            lambda: 'before its cut is complete' in self.stdlog.logger.output,
             'the deadline passed without a thaw')
         self.assert_released()
         self.assertEqual(CALLS, self.guest.calls)

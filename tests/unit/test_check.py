@@ -32,8 +32,8 @@ from nova import conf as nova_conf
 
 from nova_quiesce.cmd import main
 from nova_quiesce import consistency
-from nova_quiesce.guard import handle
-from nova_quiesce.guard import session
+from nova_quiesce.freeze.guard import handle
+from nova_quiesce.freeze.guard import session
 
 GOOD = '[DEFAULT]\ncompute_driver = quiesce.QuiesceLibvirtDriver\n'
 RECORD = 'non_inheritable_image_properties = %s\n' % ','.join(
@@ -255,7 +255,7 @@ class GuardTest(CheckTestBase):
 
         thread = threading.Thread(target=serve)
         thread.start()
-        with self.assertNoLogs('nova_quiesce.guard', 'WARNING'):
+        with self.assertNoLogs('nova_quiesce.freeze.guard', 'WARNING'):
             self.assert_problems(self.check(self.option))
             thread.join(LIMIT)
         # It does not wait for more from the one who only asked.

@@ -17,7 +17,8 @@ import datetime
 import unittest
 
 from nova_quiesce import consistency
-from nova_quiesce import filesystems
+from nova_quiesce.freeze import evidence as proof
+from nova_quiesce.freeze import filesystems
 
 LISTED = (filesystems.Filesystem('/', 'vda1', 'ext4'),
           filesystems.Filesystem('/data', 'vdb', 'ext4'))
@@ -25,15 +26,15 @@ FROZEN_AT = datetime.datetime(2026, 1, 2, 3, 4, 5, 678901, datetime.UTC)
 
 
 def evidence(frozen: int = 2, thawed: int | None = 2,
-             lapse: str | None = None) -> consistency.Evidence:
-    return consistency.Evidence(
+             lapse: str | None = None) -> proof.Evidence:
+    return proof.Evidence(
         FROZEN_AT, 0.0427, frozen, thawed, lapse, listed=LISTED)
 
 
 class JudgeTest(unittest.TestCase):
 
     def _assert_crash(self, reason: str,
-                      seen: consistency.Evidence) -> None:
+                      seen: proof.Evidence) -> None:
         record = consistency.judge(seen)
         self.assertIs(consistency.Level.CRASH, record.level)
         self.assertIn(reason, record.reason)
@@ -96,7 +97,7 @@ class PropertiesTest(unittest.TestCase):
             'quiesce_consistency'])
 
     def test_some_filesystems_are_named(self) -> None:
-        record = consistency.judge(consistency.Evidence(
+        record = consistency.judge(proof.Evidence(
             FROZEN_AT, 0.05, 1, 1, mountpoints=('/data',), listed=LISTED))
         self.assertIs(consistency.Level.FILESYSTEM, record.level)
         self.assertIn('/data', record.reason)

@@ -20,14 +20,14 @@ from nova import rpc
 from oslo_messaging._drivers import common
 
 from nova_quiesce import answers
-from nova_quiesce import exception
+from nova_quiesce.freeze import errors
 
 
 class RefusalTest(unittest.TestCase):
 
     def test_crosses_the_rpc(self) -> None:
         try:
-            raise answers.refusal(exception.AgentNotConnected())
+            raise answers.refusal(errors.AgentNotConnected())
         except Exception:
             sent = common.serialize_remote_exception(sys.exc_info())
         received = common.deserialize_remote_exception(

@@ -18,19 +18,28 @@ import typing
 import unittest
 
 from nova_quiesce import exception
-from nova_quiesce.guard import handle
-from nova_quiesce import hold
-from nova_quiesce import lease
+from nova_quiesce.freeze import errors
+from nova_quiesce.freeze.guard import handle
+from nova_quiesce.freeze import lease
+from nova_quiesce.freeze import watched_lease
 from nova_quiesce import policy
 from nova_quiesce.record import events
 
 #: What an argument may be at most.
 MOUNTPOINT = '/' + 'x' * 60
+#: What an agent refuses, as libvirt passes it on.
+AGENT_SAID = ("internal error: unable to execute QEMU agent command "
+              "'guest-fsfreeze-freeze': Command guest-fsfreeze-freeze has "
+              'been disabled')
 ARGUMENTS: dict[type, tuple[typing.Any, ...]] = {
-    exception.AgentUnresponsive: (600,),
-    exception.FreezeTimedOut: (600,),
-    exception.UnknownMountpoint: (MOUNTPOINT,),
-    exception.WindowBusy: ('req-' + 36 * 'x',),
+    errors.AgentUnresponsive: (600,),
+    errors.Barred: ('is being live-migrated',),
+    errors.FreezeForbidden: (AGENT_SAID,),
+    errors.FreezeRefused: (AGENT_SAID,),
+    errors.TooFewFrozen: (185 * 'x', 1),
+    errors.FreezeTimedOut: (600,),
+    errors.UnknownMountpoint: (MOUNTPOINT,),
+    errors.WindowBusy: ('req-' + 36 * 'x',),
     lease.LeaseHeld: (('req-' + 36 * 'x',),),
 }
 #: What costs a tenant data, or is not a tenant's to do.
@@ -39,9 +48,9 @@ HARMFUL = ('rebuild', 'nova-quiesce', 'reset', 'reboot', 'delete', 'recreate',
 
 
 def _with_a_text_of_their_own() -> abc.Iterator[type[Exception]]:
-    for module in (exception, handle, hold, lease):
+    for module in (errors, exception, handle, watched_lease, lease):
         for _, found in inspect.getmembers(module, inspect.isclass):
-            if issubclass(found, exception.NotFrozen | exception.MaybeFrozen |
+            if issubclass(found, errors.NotFrozen | errors.MaybeFrozen |
                           exception.CopyFailed) and '__init__' in vars(found):
                 yield found
 

@@ -20,10 +20,10 @@ from unittest import mock
 
 from nova_quiesce.cmd import open_ends
 from nova_quiesce.freeze import duty
-from nova_quiesce import lease_directory
+from nova_quiesce.freeze import lease_directory
 from tests.unit.freeze import test_duty
+from tests.unit.freeze import test_lease_directory
 from tests.unit.record import test_owed
-from tests.unit import test_lease_directory
 from tests.unit import test_main
 
 

@@ -16,19 +16,20 @@ import datetime
 import unittest
 from unittest import mock
 
-from nova_quiesce import agent
 from nova_quiesce import consistency
-from nova_quiesce import exception
 from nova_quiesce import fixture
+from nova_quiesce.freeze import agent
+from nova_quiesce.freeze import errors
+from nova_quiesce.freeze import evidence as proof
 from nova_quiesce import policy
 from nova_quiesce.record import glance
 from nova_quiesce import report
 from nova_quiesce import snapshot
-from tests.unit import test_window
+from tests.unit.freeze import test_window
 
 CONTEXT = mock.Mock()
 NOW = datetime.datetime.now(datetime.UTC)
-PROVEN = consistency.judge(consistency.Evidence(NOW, 0.05, 2, 2))
+PROVEN = consistency.judge(proof.Evidence(NOW, 0.05, 2, 2))
 
 
 def new_snapshot(wanted: policy.Policy) -> snapshot.Snapshot:
@@ -112,7 +113,7 @@ class RecordingImageAPITest(unittest.TestCase):
 
     def test_unproven_is_not_uploaded_where_required(self) -> None:
         self.found['id'] = InProgress(policy.Policy.REQUIRE)
-        with self.assertRaises(exception.QuiesceError):
+        with self.assertRaises(errors.QuiesceError):
             self.api.update(CONTEXT, 'id', {})
         self.nova.update.assert_not_called()
 
@@ -125,7 +126,7 @@ class RecordingImageAPITest(unittest.TestCase):
             CONTEXT, 'id', {'name': 'x', 'properties': {}}, data=None)
         self.forget.assert_called_once_with(CONTEXT, 'id')
         self.found['id'] = InProgress(policy.Policy.REQUIRE)
-        with self.assertRaises(exception.QuiesceError):
+        with self.assertRaises(errors.QuiesceError):
             api.update(CONTEXT, 'id', {})
 
     def test_other_images_are_left_alone(self) -> None:

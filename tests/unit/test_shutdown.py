@@ -17,8 +17,8 @@ from unittest import mock
 
 import libvirt
 
-from nova_quiesce import exception
 from nova_quiesce import fixture
+from nova_quiesce.freeze import errors
 from nova_quiesce import shutdown
 from nova_quiesce import shutdown_notes
 from nova_quiesce import traces
@@ -62,7 +62,7 @@ class ShutdownTestCase(unittest.TestCase):
 
     def _find(self, uuid: str) -> fixture.FakeDomain:
         if not self.is_there:
-            raise exception.GuestGone()
+            raise errors.GuestGone()
         return self.domain
 
     def tell(self, event: int, detail: int = 0) -> None:
@@ -295,7 +295,7 @@ class ForgottenTest(ShutdownTestCase):
         self.shut_down()
         with mock.patch.object(
                 self, '_find', autospec=True,
-                side_effect=exception.HypervisorUnreachable):
+                side_effect=errors.HypervisorUnreachable):
             self.restart()
         self.assertEqual([UUID], self.noted())
 

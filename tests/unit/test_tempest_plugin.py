@@ -28,8 +28,8 @@ from nova_quiesce_tempest_plugin import plugin
 PACKAGE = 'nova_quiesce_tempest_plugin'
 ROOT = pathlib.Path(__file__).parents[2]
 LISTING = """
-import unittest
 from nova_quiesce_tempest_plugin import plugin
+import unittest
 def ids(suite):
     for one in suite:
         if isinstance(one, unittest.TestSuite):

@@ -21,6 +21,7 @@ import typing
 import unittest
 from unittest import mock
 
+from nova_quiesce.freeze import machine
 from nova_quiesce import traces
 
 # Documentation/block/stat.rst: reads, writes, what is under way, discards.
@@ -106,8 +107,8 @@ class BlockDeviceTest(TracesTestCase):
 
     def test_the_host_was_booted_again(self) -> None:
         before = traces.of('/dev/vg/disk')
-        with mock.patch('nova_quiesce.lease.host_boot_id', autospec=True,
-                        return_value='another'):
+        with mock.patch.object(machine.RealMachine, 'boot_id', autospec=True,
+                               return_value='another'):
             self.assertNotEqual(before, traces.of('/dev/vg/disk'))
 
     def test_writes_that_are_not_counted(self) -> None:

@@ -19,6 +19,7 @@ from nova_quiesce.cuts import backup
 from nova_quiesce.cuts import workplace
 from nova_quiesce import exception
 from nova_quiesce import fixture
+from nova_quiesce.freeze import jobs
 
 PLACE = workplace.Workplace('/place')
 DISKS = """<domain type='kvm'><os><type arch='x86_64' machine='pc'>hvm</type>
@@ -123,28 +124,6 @@ class JobTest(unittest.TestCase):
             with self.assertRaises(libvirt.libvirtError):
                 backup.Job(self.domain, '/disk', PLACE).begin()
 
-    def test_end(self) -> None:
-        job = backup.Job(self.domain, '/disk', PLACE)
-        job.begin()
-        job.end()
-        self.assertIsNone(self.domain.backup)
-        job.end()
-        self.assertFalse(PLACE.is_kept)
-
-    def test_files_of_a_job_that_may_go_on_are_kept(self) -> None:
-        place = workplace.Workplace('/place')
-        job = backup.Job(self.domain, '/disk', place)
-        job.begin()
-        self.domain.abort_error = fixture.libvirt_error(
-            libvirt.VIR_ERR_SYSTEM_ERROR, 'client socket is closed')
-        with self.assertLogs(backup.LOG, 'ERROR') as logged:
-            job.end()
-        self.assertIn('/place was not ended', logged.output[0])
-        self.assertTrue(place.is_kept)
-        self.domain.abort_error = None
-        job.end()
-        self.assertFalse(place.is_kept)
-
 
 class FindTest(unittest.TestCase):
 
@@ -219,7 +198,7 @@ class EndTest(unittest.TestCase):
         self.domain.lingers = 1000
         with mock.patch('time.monotonic', autospec=True,
                         side_effect=[0, 1, 60]), \
-                self.assertLogs(backup.LOG, 'WARNING') as logged:
+                self.assertLogs(jobs.LOG, 'WARNING') as logged:
             self.assertFalse(backup.end(self.domain, OURS))
         self.assertIn('has not ended', logged.output[0])
 

@@ -17,7 +17,7 @@ import unittest
 from unittest import mock
 
 from nova_quiesce.cuts import cold
-from nova_quiesce import window as freeze_window
+from nova_quiesce.freeze import window as freeze_window
 
 
 class SuspensionTest(unittest.TestCase):
@@ -28,11 +28,9 @@ class SuspensionTest(unittest.TestCase):
         self.did: list[typing.Any] = []
         self.window: mock.Mock | None = mock.create_autospec(
             freeze_window.Window, instance=True)
-        self.window.limit.side_effect = lambda seconds: self.did.append(
-            ('limit', seconds))
+        self.window.restart.side_effect = lambda: self.did.append('restart')
         self.suspension = cold.Suspension(
-            mock.Mock(frozen=self._frozen), 60,
-            lambda: self.did.append('resume'))
+            mock.Mock(frozen=self._frozen), lambda: self.did.append('resume'))
 
     @contextlib.contextmanager
     def _frozen(self, is_saved: bool = False
@@ -49,10 +47,9 @@ class SuspensionTest(unittest.TestCase):
 
     def test_frozen_until_it_runs_again(self) -> None:
         self.suspension.begin(self._suspend)
-        self.assertEqual(
-            ['freeze', 'suspend', ('limit', cold._LONGEST_COPY)], self.did)
+        self.assertEqual(['freeze', 'suspend'], self.did)
         self.suspension.end()
-        self.assertEqual([('limit', 60), 'resume', 'thaw'], self.did[3:])
+        self.assertEqual(['restart', 'resume', 'thaw'], self.did[2:])
 
     def test_without_a_freeze(self) -> None:
         self.window = None
@@ -67,27 +64,17 @@ class SuspensionTest(unittest.TestCase):
         self.suspension.end()
         self.assertEqual(['freeze', 'thaw'], self.did)
 
-    def test_limit_that_fails_after_the_suspend(self) -> None:
-        assert self.window is not None
-        self.window.limit.side_effect = [KeyError, None]
-        with self.assertRaises(KeyError):
-            self.suspension.begin(self._suspend)
-        self.assertEqual('resume', self.did[-2])
-        self.assertEqual('thaw', self.did[-1])
-        self.assertEqual(1, self.did.count('resume'))
-
-    def test_limit_that_fails_before_the_resume(self) -> None:
+    def test_restart_that_fails_before_the_resume(self) -> None:
         assert self.window is not None
         self.suspension.begin(self._suspend)
-        self.window.limit.side_effect = KeyError
+        self.window.restart.side_effect = KeyError
         with self.assertRaises(KeyError):
             self.suspension.end()
         self.assertEqual(['resume', 'thaw'], self.did[-2:])
 
     def test_resume_that_fails(self) -> None:
         suspension = cold.Suspension(
-            mock.Mock(frozen=self._frozen), 60,
-            mock.Mock(side_effect=KeyError))
+            mock.Mock(frozen=self._frozen), mock.Mock(side_effect=KeyError))
         suspension.begin(self._suspend)
         with self.assertRaises(KeyError):
             suspension.end()

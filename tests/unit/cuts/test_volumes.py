@@ -18,7 +18,7 @@ import unittest
 from unittest import mock
 
 from nova_quiesce.cuts import volumes
-from tests.unit import test_window
+from tests.unit.freeze import test_window
 
 
 class SnapshotWatchTest(unittest.TestCase):

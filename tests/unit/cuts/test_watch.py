@@ -32,7 +32,7 @@ class CopyWatchTest(unittest.TestCase):
         self.show = mock.Mock(return_value={})
         self.enterContext(mock.patch.object(watch, 'ASK_INTERVAL', 0.001))
         self.watch = watch.CopyWatch(
-            self.domain, self.place, self.show, instance=None)
+            self.domain.state, self.place, self.show, instance=None)
 
     def _asked(self, times: int) -> threading.Event:
         """Set as soon as the image was looked up so often."""

@@ -1,0 +1,113 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""A guest's domain: what is called of it, and where its guest is by it."""
+
+from collections import abc
+import dataclasses
+import typing
+
+import libvirt
+
+from nova_quiesce.freeze import errors
+
+#: How a domain runs that began anew, and goes on with nothing.
+_ANEW = [libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_BOOTED]
+
+
+class Connection(typing.Protocol):
+    """What this module calls of a libvirt ``virConnect``."""
+
+    def isAlive(self) -> int:
+        """Whether it can still be used: 1, or 0."""
+
+
+class Domain(typing.Protocol):
+    """What this module calls of a libvirt ``virDomain``."""
+
+    def connect(self) -> Connection:
+        """The connection that it was found over."""
+
+    def agentSetResponseTimeout(self, timeout: int, flags: int = ...) -> int:
+        """Limit each later agent call, in seconds."""
+
+    def fsInfo(self, flags: int = ...) -> object:
+        """List the guest's mounted filesystems."""
+
+    def getTime(self, flags: int = ...) -> object:
+        """Tell the guest's time."""
+
+    def interfaceAddresses(self, source: int, flags: int = ...) -> object:
+        """Tell the guest's addresses, as a source knows them."""
+
+    def fsFreeze(self, mountpoints: list[str] | None = ...) -> int:
+        """Freeze filesystems, or all; the count of those frozen."""
+
+    def fsThaw(self) -> int:
+        """Thaw all filesystems; the count of those thawed."""
+
+    def isActive(self) -> int:
+        """Whether the domain runs or is paused: 1, or 0."""
+
+    def ID(self) -> int:
+        """Which start of the domain this is; -1 where it does not run."""
+
+    def state(self, flags: int = ...) -> list[int]:
+        """What the domain does, and why."""
+
+    def create(self) -> int:
+        """Start the domain, from where it was suspended."""
+
+    def hasManagedSaveImage(self, flags: int = ...) -> int:
+        """Whether the domain was suspended to disk: 1, or 0."""
+
+
+#: Finds a guest's domain, anew at each call, because a handle does not
+#: survive a restart of libvirtd, and tells an old ID. Raises ``GuestGone``
+#: where there is none, and ``HypervisorUnreachable``.
+Lookup = abc.Callable[[], Domain]
+
+
+@dataclasses.dataclass(frozen=True)
+class Presence:
+    """Where a guest is, by its hypervisor.
+
+    :ivar domain_id: which start of the domain this is; None where it does
+        not run on this host
+    :ivar is_saved: whether it is suspended to disk
+    :ivar is_new: whether that start is known to go on with no guest that ran
+        before: it was not restored, for one
+    """
+
+    domain_id: int | None
+    is_saved: bool = False
+    is_new: bool = False
+
+
+def presence_of(lookup: Lookup) -> Presence:
+    """Where a guest is now.
+
+    :param lookup: finds its domain
+    :raises HypervisorUnreachable: that cannot be told
+    """
+    try:
+        domain = lookup()
+        number = domain.ID()
+        if number >= 0:
+            return Presence(number, is_new=domain.state()[:2] == _ANEW)
+        return Presence(None, is_saved=bool(domain.hasManagedSaveImage()))
+    except errors.GuestGone:
+        return Presence(None)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+            return Presence(None)
+        raise errors.HypervisorUnreachable() from error

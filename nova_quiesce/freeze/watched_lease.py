@@ -1,0 +1,195 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""The lease of one freeze window, with the guard's watch over it.
+
+The lease on the disk tells the next nova-compute of a guest that may be
+frozen, and the guard thaws it if this one dies or stalls. Both are there
+before the freeze is sent, and end only with a proof.
+"""
+
+from collections import abc
+import contextlib
+import dataclasses
+import logging
+
+from nova_quiesce.freeze import errors
+from nova_quiesce.freeze.guard import handle
+from nova_quiesce.freeze import lease as leases
+from nova_quiesce.freeze import lease_directory
+from nova_quiesce.freeze import machine as machines
+
+LOG = logging.getLogger(__name__)
+
+#: Seconds by which the guard lets this process go first at a deadline, so
+#: that the guest's thaw hooks run once.
+GRACE = 0.5
+_RELEASE_PAUSE = 10.0
+
+
+class NoLease(errors.NotFrozen):
+    """The lease could not be written, so the guest was not frozen."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            'this compute host cannot write down that it freezes the guest; '
+            'ask its operator, who can move the instance to another')
+
+
+class WatchedLease:
+    """What outlives this process while one guest is frozen.
+
+    :param directory: where the lease is kept
+    :param guard: watches; None where the operator switched it off
+    :param is_guard_required: whether a freeze without a guard is refused
+    :param new_lease: makes the lease, which begins as it is made
+    :param machine: whose threads use it
+    :param admit: refuses a freeze that must not begin now; called once the
+        lease is there for others to see
+    """
+
+    def __init__(self, directory: lease_directory.LeaseDirectory,
+                 guard: handle.Guard | None, is_guard_required: bool,
+                 new_lease: abc.Callable[[], leases.Lease],
+                 machine: machines.Machine,
+                 admit: abc.Callable[[], None] = lambda: None) -> None:
+        self._directory = directory
+        self._guard = guard
+        self._is_guard_required = is_guard_required
+        self._new_lease = new_lease
+        self._admit = admit
+        self._machine = machine
+        # Whoever moves the deadline must not bring back what was given up.
+        self._lock = machine.lock()
+        self._lease: leases.Lease | None = None
+
+    @property
+    def lease(self) -> leases.Lease:
+        """The lease, while it is held."""
+        assert self._lease is not None, 'the lease is not held'
+        return self._lease
+
+    def take(self) -> None:
+        """Write the lease, and have it watched.
+
+        :raises NotFrozen: another one holds this instance's lease, it cannot
+            be written, nobody would watch over it, or no freeze may begin
+        """
+        lease = self._new_lease()
+        try:
+            self._directory.acquire(lease)
+        except leases.LeaseError as error:
+            # Its text names paths of the host, which are not for tenants.
+            LOG.error('The lease of instance %(uuid)s was not written, and '
+                      'its guest is not frozen: %(error)s',
+                      {'uuid': lease.instance_uuid, 'error': error})
+            raise NoLease() from error
+        self._lease = lease
+        began = self._machine.monotonic()
+        with contextlib.ExitStack() as undo:
+            undo.callback(self.drop)
+            self._have_watched(lease)
+            self._admit()
+            undo.pop_all()
+        # A guard that was replaced took its time.
+        self._delay(self._machine.monotonic() - began)
+
+    def _delay(self, seconds: float) -> None:
+        if seconds > GRACE:
+            self.limit(self.lease.deadline - GRACE + seconds)
+
+    def limit(self, deadline: float) -> None:
+        """Move the guard's deadline to where this process has its own.
+
+        Never raises, and does not wait for the guard.
+
+        :param deadline: when this process thaws by itself, by its machine's
+            monotonic clock
+        """
+        with self._lock:
+            if self._lease is not None and self._guard is not None:
+                self._guard.defer(self._guard.watch, dataclasses.replace(
+                    self._lease, deadline=deadline + GRACE))
+
+    def note(self, deadline: float) -> None:
+        """Write down where the deadline is, for people. Never raises.
+
+        :param deadline: by this process's machine's monotonic clock
+        """
+        lease = self._lease
+        if lease is None:
+            return
+        try:
+            self._directory.update(
+                lease.instance_uuid, lambda found: dataclasses.replace(
+                    found, deadline=deadline) if lease.is_same(found)
+                else found)
+        except leases.LeaseError as error:
+            # It was given up meanwhile.
+            LOG.debug('The deadline of instance %(uuid)s was not noted: '
+                      '%(error)s',
+                      {'uuid': lease.instance_uuid, 'error': error})
+
+    def drop(self) -> None:
+        """Give both up: the guest is not frozen. Never raises."""
+        with self._lock:
+            lease, self._lease = self._lease, None
+            if lease is None:
+                return
+            if self._guard is not None:
+                self._guard.defer(self._guard.release, lease.id)
+        if not self._release(lease):
+            self._release_later(lease)
+
+    def is_another(self) -> bool:
+        """Whether somebody else has ended the lease, with a proof of theirs.
+
+        :returns: also False where that cannot be told
+        """
+        return self._directory.is_another(self.lease)
+
+    def _release(self, lease: leases.Lease) -> bool:
+        try:
+            self._directory.release(lease)
+        except leases.LeaseError as error:
+            LOG.error('The lease of instance %(uuid)s stays behind, and '
+                      'keeps it from being quiesced: %(error)s',
+                      {'uuid': lease.instance_uuid, 'error': error})
+            return False
+        return True
+
+    def _release_later(self, lease: leases.Lease) -> None:
+        try:
+            self._machine.start('release-%s' % lease.instance_uuid,
+                                self._keep_releasing, lease)
+        except RuntimeError as error:
+            LOG.error('The lease of instance %(uuid)s stays behind until '
+                      'nova-compute is restarted: %(error)s',
+                      {'uuid': lease.instance_uuid, 'error': error})
+
+    def _keep_releasing(self, lease: leases.Lease) -> None:
+        # Such as a full disk, or no file descriptors: it passes.
+        self._machine.sleep(_RELEASE_PAUSE)
+        while not self._release(lease):
+            self._machine.sleep(_RELEASE_PAUSE)
+
+    def _have_watched(self, lease: leases.Lease) -> None:
+        if self._guard is None:
+            return
+        try:
+            self._guard.watch(lease)
+        except handle.GuardUnavailable:
+            if self._is_guard_required:
+                raise
+            LOG.error('Instance %s is frozen without a thaw guard: it stays '
+                      'frozen if nova-compute dies now',
+                      lease.instance_uuid)

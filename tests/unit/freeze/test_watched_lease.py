@@ -1,0 +1,176 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""What outlives nova-compute: the lease on the disk, and the guard's watch."""
+
+import dataclasses
+import os
+import tempfile
+import unittest
+from unittest import mock
+
+from nova_quiesce.freeze import errors
+from nova_quiesce.freeze.guard import handle
+from nova_quiesce.freeze import lease as leases
+from nova_quiesce.freeze import lease_directory
+from nova_quiesce.freeze import machine
+from nova_quiesce.freeze import watched_lease
+from tests.unit.freeze import test_guard
+
+UUID = '11111111-2222-4333-8444-555555555555'
+
+
+class WatchedLeaseTest(unittest.TestCase):
+
+    def setUp(self) -> None:
+        super().setUp()
+        scratch = tempfile.TemporaryDirectory()
+        self.addCleanup(scratch.cleanup)
+        self.directory = lease_directory.LeaseDirectory(
+            scratch.name + '/leases')
+        self.directory.prepare()
+        self.guard = mock.create_autospec(handle.Guard, instance=True)
+        self.guard.defer.side_effect = lambda call, *given: call(*given)
+        self.admit = mock.Mock()
+
+    def _new(self, guard: handle.Guard | None = None,
+              is_guard_required: bool = True) -> watched_lease.WatchedLease:
+        return watched_lease.WatchedLease(
+            self.directory, guard or self.guard, is_guard_required,
+            lambda: leases.Lease.new(
+                machine.REAL, UUID, 'req-1', 'a test', 60, 1), machine.REAL,
+            self.admit)
+
+    def _on_disk(self) -> leases.Lease | None:
+        return self.directory.read(UUID)
+
+    def test_on_disk_before_the_guard_is_told(self) -> None:
+        seen: list[leases.Lease | None] = []
+        self.guard.watch.side_effect = (
+            lambda lease: seen.append(self._on_disk()))
+        self._new().take()
+        self.assertEqual([self._on_disk()], seen)
+        self.assertIsNotNone(seen[0])
+
+    def test_drop(self) -> None:
+        held = self._new()
+        held.take()
+        held.drop()
+        held.drop()
+        self.assertIsNone(self._on_disk())
+        self.guard.release.assert_called_once_with(
+            self.guard.watch.call_args.args[0].id)
+
+    def test_deadline_is_brought_forward(self) -> None:
+        held = self._new()
+        held.take()
+        held.limit(machine.REAL.monotonic() + 1)
+        first, second = [call.args[0] for call in
+                         self.guard.watch.call_args_list]
+        self.assertLess(second.deadline, first.deadline)
+        self.assertTrue(second.is_same(first))
+
+    def test_guard_that_took_its_time(self) -> None:
+        """The time until the freeze is sent is none of the freeze."""
+        clock = mock.create_autospec(machine.RealMachine, instance=True)
+        clock.monotonic.side_effect = [100.0, 117.0]
+        held = self._new()
+        held._machine = clock
+        held.take()
+        first, second = [call.args[0] for call in
+                         self.guard.watch.call_args_list]
+        self.assertAlmostEqual(17, second.deadline - first.deadline)
+
+    def test_what_was_given_up_is_not_watched_again(self) -> None:
+        held = self._new()
+        held.take()
+        held.drop()
+        held.limit(machine.REAL.monotonic() + 1)
+        self.assertEqual(1, self.guard.watch.call_count)
+
+    def test_deadline_is_noted(self) -> None:
+        held = self._new()
+        held.take()
+        held.note(12345.0)
+        noted = self._on_disk()
+        assert noted is not None
+        self.assertEqual(12345.0, noted.deadline)
+        held.drop()
+        self.assertIsNone(self._on_disk())
+        held.note(12345.0)
+
+    def test_deadline_of_another_lease_is_left_alone(self) -> None:
+        held = self._new()
+        held.take()
+        other = dataclasses.replace(held.lease, id=UUID)
+        self.directory.update(UUID, lambda _: other)
+        held.note(12345.0)
+        self.assertEqual(other, self._on_disk())
+
+    def test_one_per_instance(self) -> None:
+        first = self._new()
+        first.take()
+        second = self._new()
+        with self.assertRaisesRegex(leases.LeaseHeld, 'req-1'):
+            second.take()
+        second.drop()
+        self.assertIsNotNone(self._on_disk())
+
+    def test_required_guard_that_does_not_work(self) -> None:
+        self.guard.watch.side_effect = handle.GuardUnavailable()
+        with self.assertRaises(handle.GuardUnavailable):
+            self._new().take()
+        self.assertIsNone(self._on_disk())
+
+    def test_preferred_guard_that_does_not_work(self) -> None:
+        self.guard.watch.side_effect = handle.GuardUnavailable()
+        with self.assertLogs('nova_quiesce.freeze.watched_lease', 'ERROR'):
+            self._new(is_guard_required=False).take()
+        self.assertIsNotNone(self._on_disk())
+
+    def test_lease_that_cannot_be_written(self) -> None:
+        os.rmdir(self.directory.path)
+        held = self._new()
+        with self.assertLogs('nova_quiesce.freeze.watched_lease', 'ERROR'):
+            with self.assertRaisesRegex(
+                    watched_lease.NoLease, 'operator') as caught:
+                held.take()
+        self.assertNotIn(self.directory.path, str(caught.exception))
+        self.guard.watch.assert_not_called()
+
+    def test_lease_that_cannot_be_removed_is_removed_later(self) -> None:
+        held = self._new()
+        held.take()
+        release = self.directory.release
+        outcomes: list[Exception | None] = [leases.LeaseError('disk full'),
+                                            leases.LeaseError('disk full')]
+
+        def fail_first(lease: leases.Lease) -> bool:
+            if outcomes:
+                raise outcomes.pop()  # type: ignore[misc]
+            return release(lease)
+
+        self.enterContext(mock.patch.object(
+            watched_lease, '_RELEASE_PAUSE', 0.01))
+        self.enterContext(mock.patch.object(
+            self.directory, 'release', fail_first))
+        with self.assertLogs(
+                'nova_quiesce.freeze.watched_lease', 'ERROR') as logged:
+            held.drop()
+            test_guard.wait_until(lambda: self._on_disk() is None)
+        self.assertIn('stays behind', logged.output[0])
+
+    def test_no_freeze_that_must_not_begin(self) -> None:
+        self.admit.side_effect = errors.Barred('is being live-migrated')
+        with self.assertRaisesRegex(errors.Barred, 'live-migrated'):
+            self._new().take()
+        self.assertIsNone(self._on_disk())
