@@ -150,7 +150,7 @@ class FaultTestCase(base.LabTestCase):
     def guards(self) -> list[proc.Process]:
         """The thaw guards that nova-compute has started."""
         return [one for one in self.lab.family('nova-compute')
-                if 'nova_quiesce.guard' in proc.arguments(one)]
+                if 'nova_quiesce.freeze.guard' in proc.arguments(one)]
 
     def set_hook(self, **knobs: float) -> None:
         """Have the guest's freeze hook misbehave until the test ends."""

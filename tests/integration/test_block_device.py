@@ -22,15 +22,15 @@ import tempfile
 import types
 import typing
 
+import libvirt
 from nova import conf as nova_conf
 from nova import privsep
 
-from nova_quiesce import agent as guest_agent
 from nova_quiesce import conf
 from nova_quiesce.cuts import backup
+from nova_quiesce.freeze import freezer
 from nova_quiesce import live
 from nova_quiesce import policy
-from nova_quiesce import safety
 from nova_quiesce import snapshot as taken
 from quiescelab import oracle
 
@@ -55,13 +55,14 @@ class BlockDeviceTest(copies.CopyTestCase):
         privsep.sys_admin_pctxt.set_client_mode(False)
         directory = cls.enterClassContext(tempfile.TemporaryDirectory(
             dir=cls.lab.paths.run))
-        CONF.set_override('guard', policy.GUARD_OFF, 'quiesce')
-        CONF.set_override('lease_directory', directory + '/leases', 'quiesce')
-        cls.addClassCleanup(CONF.reset)
-        cls.safety = safety.Safety(CONF.quiesce, cls.lab.libvirt_uri)
-        cls.safety.start(lambda uuid: None)  # type: ignore[arg-type,return-value]
+        cls.freezer = freezer.Freezer(
+            freezer.Settings(
+                uri=cls.lab.libvirt_uri, leases=directory + '/leases', ask=5,
+                thaw=10, retry=0.5, has_guard=False),
+            lambda: libvirt.open(cls.lab.libvirt_uri))
+        cls.freezer.start()
 
-    safety: safety.Safety
+    freezer: freezer.Freezer
 
     def setUp(self) -> None:
         super().setUp()
@@ -96,13 +97,13 @@ class BlockDeviceTest(copies.CopyTestCase):
 
     def test_frozen(self) -> None:
         with self.domain() as domain:
-            agent = guest_agent.Agent(
-                lambda: domain, self.safety.timeouts())
+            agent = self.freezer.agent(
+                self.server['id'], LIMITS.freeze_timeout)
             snapshot = taken.Snapshot(
                 policy.Decision(policy.Policy.REQUIRE, LIMITS), agent,
-                lambda is_saved: self.safety.new_window(
-                    agent, self._instance(), LIMITS, 'req-test', 'snapshot',
-                    is_saved))
+                lambda is_saved: self.freezer.window(agent, freezer.Purpose(
+                    self.server['id'], 'test', 'req-test', 'snapshot',
+                    LIMITS.freeze_timeout, LIMITS.max_freeze_time, is_saved)))
             snapshot.prepare()
             image = self._copy(domain, snapshot.cut_or_refuse)
         self.assertEqual('filesystem', snapshot.record.level.value)
@@ -123,8 +124,9 @@ class BlockDeviceTest(copies.CopyTestCase):
               cutter: backup.Cutter) -> pathlib.Path:
         image = self.scratch / 'image'
         before = self._written()
-        live.copy(live.Source(domain, self.device, self._instance(),
-                              lambda: None), str(image), 'raw', cutter)
+        live.copy(live.Source(
+            domain, self.device, self._instance(), lambda: None,
+            self.freezer.jobs, lambda: domain), str(image), 'raw', cutter)
         self.assertGreater(self._written(), before)
         return image
 

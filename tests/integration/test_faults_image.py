@@ -14,10 +14,14 @@
 
 import time
 
+import libvirt
+
+from nova_quiesce.freeze import watched_lease
 from quiescelab import guestctl
 from quiescelab import tenant
 
 from tests.integration import base
+from tests.integration import foreign
 from tests.integration import held
 
 #: Seconds from the moment that a late freeze lands to its thaw.
@@ -89,6 +93,29 @@ class ImageBackedFaultsTest(held.FaultTestCase):
         image = self.user.image(image_id)
         self.user.remove_image(image)
         return image
+
+    def test_cut_that_hangs(self) -> None:
+        """Another job begins after all looks, and libvirt waits for it."""
+        self.set_hook(freeze_delay=2)
+        offset = self.lab.agent_log.stat().st_size
+        hanging = self.in_background(self.snapshot)
+        self.wait_until_freeze_is_sent(offset)
+        connection = libvirt.open(self.lab.libvirt_uri)
+        self.addCleanup(connection.close)
+        with foreign.backup(connection.lookupByUUIDString(self.server['id']),
+                            self.lab.paths.run) as see:
+            tenant.wait(self.guest.frozen, base.SOON, 'the freeze', held.LOOK)
+            self.seconds_until_thawed()
+            self.wait_until_lease_ends()
+            # By nova-compute itself: the guard would be later.
+            late = self.seconds_frozen() - held.LIMIT
+            self.assertGreaterEqual(late, 0)
+            self.measured('image-backed, the cut hangs: thawed after the '
+                          'deadline', late, watched_lease.GRACE)
+            self.assert_refused(hanging.result(), 'under way')
+            see()
+        self.assertEqual(['freeze', 'thaw'], [
+            call.action for call in self.guest.hook_log()[-2:]])
 
     def test_thaw_hook_that_hangs(self) -> None:
         self.set_hook(thaw_delay=120)

@@ -13,13 +13,16 @@
 """Disks in Ceph, which are snapshotted there wherever that can be done."""
 
 import subprocess
+import time
 import unittest
 
 from quiescelab import lab as running
 from quiescelab import tenant
 
+from nova_quiesce.freeze import watched_lease
 from tests.integration import base
 from tests.integration import copies
+from tests.integration import held
 
 
 def setUpModule() -> None:
@@ -100,6 +103,50 @@ class DirectTest(CephTestCase):
         with self.dead_agent():
             taken = self.snapshot()
         self.assert_crash(taken, 'not connected')
+
+
+class HangingTest(held.FaultTestCase, CephTestCase):
+    """Guests may be frozen for a few seconds."""
+
+    @classmethod
+    def upload(cls, user: tenant.Tenant) -> None:
+        """Make the image, in Glance's store in Ceph."""
+        user.upload_raw(cls.image, 'ceph', hw_qemu_guest_agent='yes',
+                        os_require_quiesce='yes',
+                        os_quiesce_max_freeze_time=str(held.LIMIT))
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.addCleanup(self.assert_no_snapshot)
+
+    def test_cut_that_hangs(self) -> None:
+        """A new snapshot needs a number of Ceph's monitor; writes do not.
+
+        But the guest's own client makes it, and holds its writes back until
+        it has: the thaw is sent at the deadline, and ends with that.
+        """
+        self.set_hook(freeze_delay=2)
+        offset = self.lab.agent_log.stat().st_size
+        hanging = self.in_background(self.snapshot)
+        self.wait_until_freeze_is_sent(offset)
+        self.stop_for_a_while('ceph-mon')
+        tenant.wait(self.guest.frozen, base.SOON, 'the freeze', held.LOOK)
+        began = time.monotonic()
+        tenant.wait(lambda: tenant.agent_commands(
+            self.lab.agent_log, offset)['thaw'] > 0, base.SOON, 'the thaw',
+            held.LOOK)
+        late = time.monotonic() - began - held.LIMIT
+        # Neither early nor, as the guard's, later.
+        self.assertGreater(late, -1)
+        self.measured('image-backed in Ceph, the cut hangs: thaw sent after '
+                      'the deadline', late, watched_lease.GRACE)
+        self.go_on('ceph-mon')
+        self.measured('image-backed in Ceph, the cut hangs: thawed after '
+                      'Ceph answers again', self.seconds_until_thawed())
+        self.wait_until_lease_ends()
+        self.assert_refused(hanging.result(), held.DEADLINE)
+        self.assertEqual(['freeze', 'thaw'], [
+            call.action for call in self.guest.hook_log()[-2:]])
 
 
 class CopiedTest(CephTestCase):

@@ -161,7 +161,8 @@ class DyingServiceTest(held.HeldTestCase):
     def _service_guard(self) -> Iterator[pathlib.Path]:
         path = self.lab.paths.data('nova') / 'guard.sock'
         argv = system.as_user(nova.USER, [
-            self.lab.paths.bin('python3'), '-P', '-m', 'nova_quiesce.guard',
+            self.lab.paths.bin('python3'), '-P', '-m',
+            'nova_quiesce.freeze.guard',
             '--socket', str(path)])
         with self.lab.log('quiesce-guard').open('ab') as log:
             guard = subprocess.Popen(argv, cwd='/', stdout=log, stderr=log,

@@ -1,0 +1,104 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""What an agent may answer, on a real one: nothing is misread."""
+
+import subprocess
+
+from quiescelab import tenant
+
+from tests.integration import base
+from tests.integration import copies
+from tests.integration import held
+
+FREEZE = ('guest-fsfreeze-freeze,guest-fsfreeze-freeze-list,'
+          'guest-fsfreeze-thaw')
+HOOK = '/etc/qemu/fsfreeze-hook'
+
+
+class AnswersTest(copies.CopyTestCase, held.FaultTestCase):
+    """The image prefers quiesce, or requires it."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self._hooks_before = len(self.guest.hook_log())
+
+    def _assert_over(self, *hooks: str) -> None:
+        """Nothing is left of the freeze, and these hooks were called."""
+        self.wait_until_lease_ends()
+        self.assertEqual(list(hooks), [
+            call.action for call in
+            self.guest.hook_log()[self._hooks_before:]])
+        self.assert_no_response_timeout()
+
+    def test_hook_that_cannot_be_run(self) -> None:
+        """Nothing is frozen, and nothing is thawed."""
+        self.require()
+        self.guest.run('chmod -x %s' % HOOK)
+        self.addCleanup(self.guest.run, 'chmod +x %s' % HOOK)
+        taken = self.snapshot()
+        self.assert_refused(taken, 'fsfreeze hook')
+        self.assertNotIn(self.server['id'], self.leases())
+        self.assertEqual({'freeze': 1, 'thaw': 0}, taken.sent)
+        self._assert_over()
+
+    def test_thaw_hook_that_fails(self) -> None:
+        """The agent has thawed by then: once, and not for ever."""
+        self.require()
+        self.set_hook(thaw_fail=3)
+        taken = self.snapshot()
+        self.assert_refused(taken, 'hook has failed with status 3')
+        self.assertEqual(base.ONE_EACH, taken.sent)
+        self._assert_over('freeze', 'thaw')
+
+    def test_freeze_is_forbidden(self) -> None:
+        self.guest.restart_agent('-b %s' % FREEZE)
+        self.addCleanup(self.guest.restart_agent)
+        taken = self.snapshot()
+        self.assert_crash(taken, 'allow its guest-fsfreeze commands')
+        self.assertNotIn(self.server['id'], self.leases())
+        self.assertEqual({'freeze': 1, 'thaw': 0}, taken.sent)
+        self.require()
+        self.assert_refused(self.snapshot(), 'allow its guest-fsfreeze')
+        self._assert_over()
+
+    def test_listing_is_forbidden(self) -> None:
+        """It is asked for something else."""
+        self.guest.restart_agent('-b guest-get-fsinfo')
+        self.addCleanup(self.guest.restart_agent)
+        taken = self.snapshot()
+        record = self.record_of(taken)
+        self.assertEqual('filesystem', record['consistency'], record)
+        self._assert_over('freeze', 'thaw')
+
+    def test_another_call_does_not_end(self) -> None:
+        """libvirt waits 30 s for its turn, and sends nothing."""
+        self.guest.console('killall -STOP qemu-ga')
+        self.addCleanup(self.guest.console, 'killall -CONT qemu-ga')
+        offset = self.lab.agent_log.stat().st_size
+        with subprocess.Popen(
+                ['virsh', '-c', self.lab.libvirt_uri, 'domfsinfo',
+                 self.server['id']], stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL) as other:
+            self.addCleanup(other.wait)
+            tenant.wait(lambda: 'guest-' in self._agent_log(offset),
+                        base.SOON, 'the other call', held.LOOK)
+            taken = self.snapshot()
+            self.assert_crash(taken, 'another command of the guest agent')
+            self.assertEqual(base.NO_CALLS, taken.sent)
+            self.guest.console('killall -CONT qemu-ga')
+        self._assert_over()
+
+    def _agent_log(self, offset: int) -> str:
+        with self.lab.agent_log.open('rb') as stream:
+            stream.seek(offset)
+            return stream.read().decode(errors='replace')
