@@ -189,6 +189,10 @@ class Guard:
         :param timeout: seconds to wait for its end; it goes on without
         """
         deadline = time.monotonic() + timeout
+        # What was thawed just now must not be thawed once more.
+        told = threading.Event()
+        self.defer(told.set)
+        told.wait(ANSWER_TIMEOUT)
         with self._lock:
             self._is_stopped = True
             self._watched.clear()

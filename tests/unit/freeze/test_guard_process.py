@@ -93,6 +93,25 @@ class HandleTestCase(ProcessTestCase):
 
 class HandleTest(HandleTestCase):
 
+    def test_what_is_deferred_is_told_before_it_ends(self) -> None:
+        self.guard.start()
+        lease = self._freeze()
+        guard_program.Guest(self.state / lease.instance_uuid).fsThaw()
+        self.guard.defer(self.guard.release, lease.id)
+        self.guard.stop()
+        self.assertEqual(1, len(self._thaws()))
+
+    def test_guard_that_hangs_keeps_nobody_waiting(self) -> None:
+        self.guard.start()
+        lease = self._freeze()
+        self._child.send_signal(signal.SIGSTOP)
+        self.addCleanup(self._child.send_signal, signal.SIGCONT)
+        began = time.monotonic()
+        for _ in range(4):
+            self.guard.defer(self.guard.watch, lease)
+        self.assertLess(time.monotonic() - began, handle.ANSWER_TIMEOUT)
+        self._thaw(lease)
+
     def test_a_snapshot(self) -> None:
         self.guard.start()
         self.assertTrue(guard_program.answers(self.guard))
