@@ -27,6 +27,7 @@ from nova_quiesce import answers
 from nova_quiesce import core
 from nova_quiesce.cuts import assisted
 from nova_quiesce.freeze import errors
+from nova_quiesce import instances
 from nova_quiesce import live
 from nova_quiesce import seams
 from nova_quiesce import snapshot as taken
@@ -50,12 +51,15 @@ class AssistedMixin(core.CoreMixin):
             if self._freezer.spanning.is_open(instance.uuid):
                 create(guest=assisted.AssistedGuest(
                     guest, lambda make: make()))
+                instances.note_new_file(
+                    context, instance, volume_id, new_file)
                 self._tell_lapse(instance, volume_id)
                 return
             snapshot = self._prepare_own(context, instance, guest)
             with self._shutdowns.kept(instance.uuid):
                 create(guest=assisted.AssistedGuest(
                     guest, snapshot.cut_unless_refused))
+            instances.note_new_file(context, instance, volume_id, new_file)
             self._tell(instance, volume_id, snapshot)
 
     def volume_snapshot_delete(

@@ -12,6 +12,7 @@
 
 """What Nova and libvirt know of an instance, read where it is freshest."""
 
+import json
 import typing
 
 from nova.compute import power_state
@@ -98,6 +99,34 @@ def volume_ids(context: seams.RequestContext,
     bdms = objects.BlockDeviceMappingList.get_by_instance_uuid(
         context, instance.uuid)
     return {bdm.volume_id for bdm in bdms if bdm.is_volume}
+
+
+def note_new_file(context: seams.RequestContext, instance: seams.Instance,
+                  volume_id: str, name: str) -> None:
+    """Have Nova start an instance from the file that a volume is in by now.
+
+    Nova learns it from Cinder, and asks each half second. Started in between,
+    an instance would write to the file that the volume's snapshot is made of,
+    and lose its disk as soon as that snapshot is deleted. Never raises.
+
+    :param context: the request's
+    :param instance: whose disk the volume is
+    :param volume_id: which has a new file
+    :param name: the file's, a qcow2 beside the one before
+    """
+    try:
+        bdm = objects.BlockDeviceMapping.get_by_volume_and_instance(
+            context, volume_id, instance.uuid)
+        connection = json.loads(bdm.connection_info)
+        if 'name' in connection['data']:
+            connection['data'].update(name=name, format='qcow2')
+            bdm.connection_info = json.dumps(connection)
+            bdm.save()
+    except Exception as error:
+        LOG.warning('Nova does not know yet that volume %(volume)s is in file '
+                    '%(name)s: %(error)s',
+                    {'volume': volume_id, 'name': name, 'error': error},
+                    instance=instance)
 
 
 def left_out_of_image(context: seams.RequestContext,

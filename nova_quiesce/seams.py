@@ -38,6 +38,8 @@ CALLED: dict[str, tuple[str, ...] | None] = {
     'nova.image.glance:API.get': ('self', 'context', 'id_or_uri'),
     'nova.image.glance:API.update': ('self', 'context', 'id_or_uri',
                                      'image_info'),
+    'nova.objects.block_device:'
+    'BlockDeviceMapping.get_by_volume_and_instance': None,
     'nova.objects.instance:InstanceList.get_by_host': (
         'context', 'host', 'expected_attrs'),
     'nova.objects.instance_action:InstanceAction.get_by_request_id': None,

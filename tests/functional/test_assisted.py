@@ -20,6 +20,8 @@ from urllib import parse
 import fixtures
 import libvirt
 from nova import conf
+from nova import context as nova_context
+from nova import objects
 from nova.tests.functional.api import client
 
 from nova_quiesce import fixture
@@ -70,6 +72,21 @@ class AssistedTest(base.QuiesceTestBase):
         if self.refusals:
             raise self.refusals.pop()
 
+    def _data(self, server: dict[str, typing.Any]) -> typing.Any:
+        """What Nova has of the connection to the server's volume."""
+        return json.loads(self._bdm(server).connection_info)['data']
+
+    def _connect(self, server: dict[str, typing.Any],
+                 **data: str) -> None:
+        bdm = self._bdm(server)
+        bdm.connection_info = json.dumps(
+            {**json.loads(bdm.connection_info), 'data': data})
+        bdm.save()
+
+    def _bdm(self, server: dict[str, typing.Any]) -> typing.Any:
+        return objects.BlockDeviceMapping.get_by_volume_and_instance(
+            nova_context.get_admin_context(), self.volume_id, server['id'])
+
     def _snapshot(self) -> None:
         """Ask as Cinder does."""
         self.api.api_post('/os-assisted-volume-snapshots', {'snapshot': {
@@ -116,6 +133,19 @@ class AssistedTest(base.QuiesceTestBase):
         self.assertIn('is kept although quiesce is required',
                       self.stdlog.logger.output)
         self.assertIn('at its deadline of 1 s', self.stdlog.logger.output)
+
+    def test_started_again_at_once(self) -> None:
+        """Nova asks Cinder for the file's name later on."""
+        server = self.boot_from_volume(base.QUIESCED)
+        self._stop_server(server)
+        self._connect(server, name='old', format='raw', export='server:/it')
+        files: list[object] = []
+        self.useFixture(fixtures.MonkeyPatch(
+            'nova.volume.cinder.API.update_snapshot_status',
+            lambda *args: files.append(self._data(server))))
+        self._snapshot()
+        self.assertEqual([{'name': 'new', 'format': 'qcow2',
+                           'export': 'server:/it'}], files)
 
     def test_required_and_dead_agent(self) -> None:
         self.boot_from_volume(base.QUIESCED)

@@ -22,6 +22,7 @@ from quiescelab import volumes
 
 from tests.integration import base
 from tests.integration import foreign
+from tests.integration import held
 
 
 class NfsTestCase(base.LabTestCase):
@@ -52,7 +53,8 @@ class NfsTestCase(base.LabTestCase):
         :returns: the snapshot, available or in error
         """
         self._offset = self.lab.agent_log.stat().st_size
-        taken = self.user.snapshot_volume(self.volume_id)
+        # Seen as soon as it is there, for those who do something at once.
+        taken = self.user.snapshot_volume(self.volume_id, held.LOOK)
         self.addCleanup(self.user.remove_volume_snapshot, taken['id'])
         return taken
 
@@ -129,25 +131,29 @@ class RequiredTest(NfsTestCase):
         tenant.wait(lambda: self.user.show(self.server)['status'] ==
                     'SHUTOFF', 3 * base.SOON, 'the shutdown')
         try:
-            for _ in range(2):
-                self.assert_taken(self.snapshot_volume(), base.NO_CALLS,
-                                  needs_recovery=False)
+            self.assert_taken(self.snapshot_volume(), base.NO_CALLS,
+                              needs_recovery=False)
+            taken = self.snapshot_volume()
         finally:
+            # At once: Nova knows the file that it has to start from.
             self.user.act(self.server, 'os-start')
             type(self).guest = self.user.ready(self.server)
+        self.assertIn(taken['id'], self._disk_files())
+        self.assert_taken(taken, base.NO_CALLS, needs_recovery=False)
 
     def test_server_starts_again_from_the_new_file(self) -> None:
-        """Cinder knows the file that the guest writes to."""
+        """Cinder knows the file that the guest writes to, and so does Nova."""
         before = self._disk_files()
-        self.assert_taken(self.snapshot_volume(), base.ONE_EACH,
-                          needs_recovery=False)
-        after = self._disk_files()
-        self.assertNotEqual(before, after)
+        taken = self.snapshot_volume()
         self.user.act(self.server, 'reboot', {'type': 'HARD'})
         tenant.wait(lambda: self.user.show(self.server)['status'] ==
-                    'ACTIVE', base.SOON, 'the reboot')
+                    'HARD_REBOOT', base.SOON, 'the reboot', held.LOOK)
+        tenant.wait(lambda: self.user.show(self.server)['status'] ==
+                    'ACTIVE', base.SOON, 'the end of the reboot')
         self.user.ready(self.server)
-        self.assertEqual(after, self._disk_files())
+        self.assertNotIn(taken['id'], before)
+        self.assertIn(taken['id'], self._disk_files())
+        self.assert_taken(taken, base.ONE_EACH, needs_recovery=False)
 
     def _disk_files(self) -> str:
         return self.guest.virsh('domblklist')

@@ -76,24 +76,28 @@ class Owner:
         """:returns: the tenant's volume snapshots."""
         return self._snapshots_that_are('creating', 'available', 'error')
 
-    def snapshot_volume(self, volume_id: str) -> Json:
+    def snapshot_volume(self, volume_id: str,
+                        poll: float = waiting.POLL_SECONDS) -> Json:
         """Have Cinder snapshot a volume in use, and wait until it has.
 
+        :param poll: seconds between two looks
         :returns: the snapshot, available or in error
         """
         snapshot_id = self.api.post(
             'cinder', f'/v3/{self.api.project}/snapshots', {'snapshot': {
                 'volume_id': volume_id, 'force': True}})['snapshot']['id']
-        return self.complete(snapshot_id)
+        return self.complete(snapshot_id, poll)
 
-    def complete(self, snapshot_id: str) -> Json:
+    def complete(self, snapshot_id: str,
+                 poll: float = waiting.POLL_SECONDS) -> Json:
         """Wait until Cinder is done with a snapshot.
 
+        :param poll: seconds between two looks
         :returns: the snapshot, available or in error
         """
         waiting.wait(lambda: self.volume_snapshot(snapshot_id)['status'] !=
                      'creating', SNAPSHOT_SECONDS,
-                     f'volume snapshot {snapshot_id} to be complete')
+                     f'volume snapshot {snapshot_id} to be complete', poll)
         return self.volume_snapshot(snapshot_id)
 
     def volume_snapshot(self, snapshot_id: str) -> Json:
