@@ -64,7 +64,8 @@ class LabTestCase(unittest.TestCase):
 
     One server serves all tests of a class: booting one is what costs time.
     Each test finds its guest thawed, with a healthy agent and a quiet hook,
-    and has to leave it thawed.
+    and has to leave it thawed. One that does something to the lab's services,
+    by way of its ``lab``, is over when the cloud is whole again.
     """
 
     image = 'quiesce-guest'
@@ -75,6 +76,8 @@ class LabTestCase(unittest.TestCase):
     options: typing.ClassVar[abc.Mapping[str, abc.Mapping[str, object]]] = {}
 
     lab: running.Lab
+    #: Where the server is.
+    host: running.Host
     user: tenant.Tenant
     server: tenant.Json
     guest: guestctl.Guest
@@ -83,6 +86,9 @@ class LabTestCase(unittest.TestCase):
     def setUpClass(cls) -> None:
         super().setUpClass()
         cls.lab = cls.find_lab()
+        # After all else that is done as the class ends.
+        cls.addClassCleanup(cls.lab.end_disturbance)
+        cls.host = cls.lab.host
         cls.user = tenant.Tenant(cls.lab)
         if cls.options:
             cls.enterClassContext(cls.lab.compute_options(cls.options))
@@ -96,6 +102,11 @@ class LabTestCase(unittest.TestCase):
         """The lab; it is an error if there is none."""
         return running.Lab.from_env()
 
+    @property
+    def hosts(self) -> abc.Sequence[running.Host]:
+        """All compute hosts that there are."""
+        return (self.lab.host,)
+
     @classmethod
     def prepare(cls) -> None:
         """Wait until the guest is ready for tests."""
@@ -104,6 +115,7 @@ class LabTestCase(unittest.TestCase):
     def setUp(self) -> None:
         super().setUp()
         self.addCleanup(self.assert_thawed_and_writing)
+        self.addCleanup(self.lab.end_disturbance)
 
     def assert_thawed_and_writing(self) -> None:
         """The guest is thawed: its agent says so, and it does write."""
@@ -136,7 +148,7 @@ class LabTestCase(unittest.TestCase):
     def snapshot(self) -> Snapshotted:
         """Run ``nova image-create --poll``, and see what it leaves."""
         name = 'test-%s' % uuid.uuid4()
-        log = self.lab.agent_log
+        log = self.host.paths.agent_log
         offset = log.stat().st_size
         done = self.user.image_create(self.server, name)
         found = self.user.images_named(name)

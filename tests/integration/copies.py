@@ -80,7 +80,7 @@ class CopyTestCase(base.LabTestCase):
 
     def assert_writing(self) -> None:
         """As ever, but without nova-compute, which may be down or stuck."""
-        log = (self.lab.paths.data('nova') / 'instances' / self.server['id'] /
+        log = (self.host.paths.data('nova') / 'instances' / self.server['id'] /
                'console.log')
         before = guestctl.console_progress(log)
         tenant.wait(lambda: guestctl.console_progress(log) > before,
@@ -131,7 +131,7 @@ class CopyTestCase(base.LabTestCase):
     @property
     def note(self) -> pathlib.Path:
         """What nova-compute notes of a guest that shut itself down."""
-        return (self.lab.paths.data('nova') / 'quiesce' / 'shutdowns' /
+        return (self.host.paths.data('nova') / 'quiesce' / 'shutdowns' /
                 ('%s.shutdown' % self.server['id']))
 
     def start(self) -> None:
@@ -227,7 +227,7 @@ class CopyTestCase(base.LabTestCase):
     @property
     def snapshots(self) -> pathlib.Path:
         """Where snapshots are made."""
-        return self.lab.paths.data('nova') / 'instances' / 'snapshots'
+        return self.host.paths.data('nova') / 'instances' / 'snapshots'
 
     def left_over(self) -> list[pathlib.Path]:
         """The directories of backup jobs."""
@@ -236,7 +236,7 @@ class CopyTestCase(base.LabTestCase):
     @contextlib.contextmanager
     def domain(self) -> abc.Iterator[typing.Any]:
         """The server's domain."""
-        connection = libvirt.open(self.lab.libvirt_uri)
+        connection = libvirt.open(self.host.paths.libvirt_uri)
         try:
             yield connection.lookupByUUIDString(self.server['id'])
         finally:

@@ -16,7 +16,6 @@ from collections.abc import Callable
 import concurrent.futures
 import os
 import pathlib
-import signal
 import tempfile
 from typing import Any
 import uuid
@@ -24,6 +23,7 @@ from xml.etree import ElementTree
 
 from quiescelab import errors
 from quiescelab import guestctl
+from quiescelab import lab as running
 from quiescelab import proc
 from quiescelab import tenant
 from quiescelab import volumes
@@ -74,10 +74,10 @@ class FaultTestCase(base.LabTestCase):
         return calls[last + 1].begin - calls[last].end
 
     def leases(self) -> list[str]:
-        """The instances that may be frozen, by the directory of leases."""
-        return [name.partition('.')[0] for name in os.listdir(
-            self.lab.paths.data('nova') / 'quiesce')
-            if name.endswith('.lease')]
+        """The instances that may be frozen, by the directories of leases."""
+        return [name.partition('.')[0] for host in self.hosts
+                for name in os.listdir(_notes_of(host))
+                if name.endswith('.lease')]
 
     def duties(self) -> list[str]:
         """What requests of this test still owe, by their files.
@@ -89,8 +89,8 @@ class FaultTestCase(base.LabTestCase):
                 if name not in self._owed_before]
 
     def _all_duties(self) -> list[str]:
-        return os.listdir(
-            self.lab.paths.data('nova') / 'quiesce' / 'duties')
+        return [name for host in self.hosts
+                for name in os.listdir(_notes_of(host) / 'duties')]
 
     def wait_for_status(self, status: str) -> None:
         """Wait until Nova says that the server has a status."""
@@ -115,37 +115,22 @@ class FaultTestCase(base.LabTestCase):
         :param offset: of libvirtd's log, where to begin
         """
         tenant.wait(lambda: tenant.agent_commands(
-            self.lab.agent_log, offset)['freeze'] > 0, base.SOON,
+            self.host.paths.agent_log, offset)['freeze'] > 0, base.SOON,
             'the freeze to be sent', LOOK)
 
     def stop_for_a_while(self, service: str) -> None:
         """Have a service and its children stand still."""
-        self._signal(service, signal.SIGSTOP)
-        self.addCleanup(self.go_on, service)
-
-    def go_on(self, service: str) -> None:
-        """Let a service go on that stands still."""
-        self._signal(service, signal.SIGCONT)
-
-    def kill_all_of(self, service: str) -> None:
-        """Kill a service and its children at once; it stays down."""
-        family = self.lab.family(service)
-        for one in family:
-            one.signal(signal.SIGKILL)
-        proc.wait_for_end(family, base.SOON)
+        self.addCleanup(self.lab.go_on, service)
+        self.lab.hold(service)
 
     def restart_libvirtd(self) -> None:
         """Kill libvirtd, and start it again at once."""
         self.addCleanup(self.lab.start, 'libvirtd')
         main = self.lab.process('libvirtd')
         assert main is not None
-        main.signal(signal.SIGKILL)
+        self.lab.kill('libvirtd')
         self.assertTrue(proc.wait_for_end([main], base.SOON))
         self.lab.start('libvirtd')
-
-    def _signal(self, service: str, number: signal.Signals) -> None:
-        for one in self.lab.family(service):
-            one.signal(number)
 
     def guards(self) -> list[proc.Process]:
         """The thaw guards that nova-compute has started."""
@@ -155,12 +140,16 @@ class FaultTestCase(base.LabTestCase):
     def set_hook(self, **knobs: float) -> None:
         """Have the guest's freeze hook misbehave until the test ends."""
         self.guest.set_hook(**knobs)  # type: ignore[arg-type]
-        self.addCleanup(self.guest.set_hook)
+        self.addCleanup(self._quiet_hook)
+
+    def _quiet_hook(self) -> None:
+        # It may be on another host by now.
+        self.guest.set_hook()
 
     def assert_no_response_timeout(self) -> None:
         """Calls of the guest's agent by others have no time limit."""
         name = self.guest.virsh('domname').strip()
-        status = self.lab.paths.run / 'libvirt' / 'qemu' / f'{name}.xml'
+        status = self.host.paths.run / 'libvirt' / 'qemu' / f'{name}.xml'
         self.assertIn(ElementTree.parse(status).findtext('agentTimeout'),
                       (None, WITHOUT_LIMIT))
 
@@ -246,6 +235,10 @@ class HeldTestCase(FaultTestCase):
         for image in self.user.images_named(name):
             self.user.delete_image(image['id'])
         self.user.remove_volume_snapshots()
+
+
+def _notes_of(host: running.Host) -> pathlib.Path:
+    return host.paths.data('nova') / 'quiesce'
 
 
 def upload_limited(user: tenant.Tenant) -> None:

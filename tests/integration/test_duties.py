@@ -113,11 +113,11 @@ class DutiesTest(held.HeldTestCase):
         self.stop_for_a_while('glance-api')
         self.seconds_until_thawed()
         self.wait_until_lease_ends()
-        self.go_on('cinder-volume')
+        self.lab.go_on('cinder-volume')
         following = self.in_background(self.create_image, self.new_name())
         tenant.wait(lambda: len(self.duties()) == 2, base.SOON,
                     'the next request')
-        self.go_on('glance-api')
+        self.lab.go_on('glance-api')
         self.assert_good(following.result())
         self.assert_put_away(lapsed, held.DEADLINE)
         self.assert_nothing_owed()

@@ -12,8 +12,6 @@
 
 """What fails while a disk is copied, on real parts."""
 
-import signal
-
 from quiescelab.services import nova
 from quiescelab import tenant
 
@@ -47,9 +45,7 @@ class CopyFaultsTest(copies.CopyTestCase, held.FaultTestCase):
     def test_nova_compute_is_killed(self) -> None:
         """The guard ends the job, and leaves its files to nova-compute."""
         with self.held_copy() as copy:
-            main = self.lab.process(nova.COMPUTE)
-            assert main is not None
-            main.signal(signal.SIGKILL)
+            self.lab.kill(nova.COMPUTE)
             self.measured('nova-compute is killed: its backup job ends',
                           tenant.wait(lambda: not self.has_job(), base.SOON,
                                       'the job to end', held.LOOK))

@@ -57,22 +57,20 @@ class DeadlineTest(held.HeldTestCase):
 
     def test_nova_compute_stalls(self) -> None:
         image_id = self.hold_freeze()
-        main = self.lab.process('nova-compute')
-        assert main is not None
+        self.addCleanup(self.lab.go_on, 'nova-compute')
         # Not its guard.
-        main.signal(signal.SIGSTOP)
-        self.addCleanup(main.signal, signal.SIGCONT)
+        self.lab.kill('nova-compute', signal.SIGSTOP)
         self.assert_thawed_at_deadline('nova-compute stalls')
-        main.signal(signal.SIGCONT)
+        self.lab.go_on('nova-compute')
         self.assert_put_away(image_id, held.DEADLINE)
 
     def test_nova_api_is_killed(self) -> None:
         request, name = self._freeze_while_stopped('cinder-api')
         self.assertTrue(self.guest.frozen())
-        self.kill_all_of('nova-api')
+        self.lab.kill_all('nova-api')
         self.assertIsInstance(request.exception(), errors.LabError)
         self.assert_thawed_at_deadline('nova-api is killed')
-        self.go_on('cinder-api')
+        self.lab.go_on('cinder-api')
         self.lab.start('nova-api')
         self.assertEqual([], self.user.images_named(name))
 
@@ -80,7 +78,7 @@ class DeadlineTest(held.HeldTestCase):
         request, _ = self._freeze_while_stopped('rabbitmq')
         self.assert_thawed_at_deadline('RabbitMQ stops')
         self.assertFalse(request.done())
-        self.go_on('rabbitmq')
+        self.lab.go_on('rabbitmq')
         self.assert_put_away(request.result(), held.DEADLINE)
 
     def _freeze_while_stopped(

@@ -35,7 +35,7 @@ class OperationsTest(held.HeldTestCase):
         image_id = self.hold_freeze()
         self.user.act(self.server, 'suspend')
         self.wait_for_status('SUSPENDED')
-        self.go_on('cinder-volume')
+        self.lab.go_on('cinder-volume')
         self.user.act(self.server, 'resume')
         self.wait_for_status('ACTIVE')
         self.assert_lapsed(image_id, 'suspended')
@@ -48,7 +48,7 @@ class OperationsTest(held.HeldTestCase):
         self.wait_for_status('SHUTOFF')
         self.measured('a soft stop of a frozen guest', time.monotonic() -
                       began, held.SHUTDOWN_TIMEOUT / 2)
-        self.go_on('cinder-volume')
+        self.lab.go_on('cinder-volume')
         self.user.act(self.server, 'os-start')
         self.user.ready(self.server)
         self.assertEqual(shutdowns + 1, self._clean_shutdowns())
@@ -62,7 +62,7 @@ class OperationsTest(held.HeldTestCase):
         self.wait_until_lease_ends()
         self.measured('a hard reboot of a frozen guest: lease ends',
                       time.monotonic() - began)
-        self.go_on('cinder-volume')
+        self.lab.go_on('cinder-volume')
         self.wait_for_status('ACTIVE')
         self.user.ready(self.server)
         self.assertNotIn(self.server['id'], self.leases())
@@ -76,7 +76,7 @@ class OperationsTest(held.HeldTestCase):
         self.wait_until_lease_ends()
         self.measured('a soft reboot of a frozen guest: thawed',
                       time.monotonic() - began)
-        self.go_on('cinder-volume')
+        self.lab.go_on('cinder-volume')
         self.wait_for_status('ACTIVE')
         self.user.ready(self.server)
         self.assertEqual(shutdowns + 1, self._clean_shutdowns())
@@ -98,7 +98,7 @@ class OperationsTest(held.HeldTestCase):
         self.guest.hold_agent(120)
         self.guest.release_agent()
         self.assertTrue(self.guest.frozen())
-        self.go_on('cinder-volume')
+        self.lab.go_on('cinder-volume')
         self.seconds_until_thawed()
         self.assert_consistent(image_id)
 
@@ -106,7 +106,7 @@ class OperationsTest(held.HeldTestCase):
         image_id = self.hold_freeze()
         self.restart_libvirtd()
         self.assertTrue(self.guest.frozen())
-        self.go_on('cinder-volume')
+        self.lab.go_on('cinder-volume')
         self.seconds_until_thawed()
         self.assert_consistent(image_id)
 
@@ -153,6 +153,6 @@ class DeletedTest(held.HeldTestCase):
         self.wait_until_lease_ends()
         self.measured('a frozen guest is deleted: lease ends',
                       time.monotonic() - began)
-        self.go_on('cinder-volume')
+        self.lab.go_on('cinder-volume')
         self.user.delete(self.server)
         self.assert_nothing_claimed(image_id)

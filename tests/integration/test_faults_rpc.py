@@ -30,7 +30,7 @@ class RpcTimeoutTest(held.HeldTestCase):
     @classmethod
     def setUpClass(cls) -> None:
         super().setUpClass()
-        cls.enterClassContext(cls.find_lab().environment('nova-api', {
+        cls.enterClassContext(cls.lab.environment('nova-api', {
             'OS_DEFAULT__RPC_RESPONSE_TIMEOUT': str(RPC_SECONDS)}))
 
     def test_freeze_lands_afterwards(self) -> None:

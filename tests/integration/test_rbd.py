@@ -28,6 +28,7 @@ from tests.integration import held
 def setUpModule() -> None:
     """Have the disks of both classes in Ceph."""
     lab = running.Lab.from_env()
+    unittest.addModuleCleanup(lab.end_disturbance)
     unittest.enterModuleContext(lab.compute_options(lab.disks_with_volumes))
 
 
@@ -140,7 +141,7 @@ class HangingTest(held.FaultTestCase, CephTestCase):
         self.assertGreater(late, -1)
         self.measured('image-backed in Ceph, the cut hangs: thaw sent after '
                       'the deadline', late, watched_lease.GRACE)
-        self.go_on('ceph-mon')
+        self.lab.go_on('ceph-mon')
         self.measured('image-backed in Ceph, the cut hangs: thawed after '
                       'Ceph answers again', self.seconds_until_thawed())
         self.wait_until_lease_ends()

@@ -111,15 +111,13 @@ class FullTest(copies.CopyTestCase):
 
     def test_a_write_of_the_guest_fails(self) -> None:
         # nova-compute itself stands still, so that it cannot prevent it.
-        compute = self.lab.process('nova-compute')
-        assert compute is not None
+        self.addCleanup(self.lab.go_on, 'nova-compute')
         with self.held_copy():
-            compute.signal(signal.SIGSTOP)
-            self.addCleanup(compute.signal, signal.SIGCONT)
+            self.lab.kill('nova-compute', signal.SIGSTOP)
             self.guest.console('{ dd if=/dev/zero of=%s bs=1M count=%d '
                                'conv=notrunc & }' % (copies.FILE, FILL_MIB))
             tenant.wait(self._is_stuck, base.SOON, 'the guest to be paused')
-            compute.signal(signal.SIGCONT)
+            self.lab.go_on('nova-compute')
             tenant.wait(lambda: not self._is_stuck(), base.SOON,
                         'the guest to go on')
             self.assert_writing()

@@ -120,7 +120,7 @@ class DyingServiceTest(held.HeldTestCase):
 
     def assert_judged_with_the_next_request(self, image_id: str) -> None:
         """What one nova-compute has left open, the next one does."""
-        self.go_on('cinder-volume')
+        self.lab.go_on('cinder-volume')
         self.assert_consistent(self.create_image(self.new_name()))
         self.assert_put_away(image_id, 'nova-compute was stopped')
         tenant.wait(lambda: not self.duties(), base.SOON, 'the duty to end')
@@ -150,7 +150,7 @@ class DyingServiceTest(held.HeldTestCase):
                 {'quiesce': {'guard_socket': path}}):
             self.assertEqual([], self.guards())
             image_id = self.hold_freeze()
-            self.kill_all_of(nova.COMPUTE)
+            self.lab.kill_all(nova.COMPUTE)
             self.measured('all processes of nova-compute killed: thawed by '
                           'the service guard', self.seconds_until_thawed(),
                           PROMISED)
@@ -179,7 +179,7 @@ class DyingServiceTest(held.HeldTestCase):
         guard, = self.guards()
         self.measured("the guard's memory while it guards",
                       _resident_mib(guard), GUARD_MEMORY, 'MiB')
-        self.go_on('cinder-volume')
+        self.lab.go_on('cinder-volume')
         self.seconds_until_thawed()
 
 

@@ -60,6 +60,17 @@ class DownTest(unittest.TestCase):
         down.run(self.lab, keep=True)
         self.assertEqual([OURS], self.ended)
 
+    def test_guests_of_a_second_host_end(self) -> None:
+        self.parts['proc.of_users'].return_value = []
+        self.parts['proc.everyone'].return_value = [OURS, OTHERS]
+        homes = {OURS: '/lab/second', OTHERS: '/lab2/second'}
+        with mock.patch.object(
+                libvirt, 'belongs', autospec=True,
+                side_effect=lambda paths, one: str(paths.root) == homes[one]):
+            down.run(self.lab, keep=True)
+        # Before the services and after them.
+        self.assertEqual([OURS, OURS], self.ended)
+
     def test_users_are_kept_for_another_lab(self) -> None:
         down.run(self.lab, keep=True)
         self.parts['users.remove'].assert_not_called()

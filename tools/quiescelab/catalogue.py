@@ -26,6 +26,7 @@ from quiescelab.services import neutron
 from quiescelab.services import nova
 from quiescelab.services import placement
 from quiescelab.services import rabbitmq
+from quiescelab.services import second
 from quiescelab import site
 
 
@@ -58,11 +59,11 @@ def daemons(lab: site.Site) -> list[daemon.Daemon]:
 
 
 def find(lab: site.Site, name: str) -> daemon.Daemon:
-    """:returns: the process of that name.
+    """:returns: the process of that name, also of a second compute host.
 
     :raises LabError: when there is none.
     """
-    known = {one.name: one for one in daemons(lab)}
+    known = {one.name: one for one in (*daemons(lab), *second.daemons(lab))}
     if name not in known:
         raise errors.LabError(f'there is no service {name}; there are '
                               f'{", ".join(known)}')

@@ -18,7 +18,7 @@ a variable in its environment, so that no child of it gets lost: some leave the
 session, and some overwrite their environment.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 import dataclasses
 import hashlib
 import json
@@ -138,10 +138,21 @@ class Supervisor:
 
     def family(self, name: str) -> list[proc.Process]:
         """:returns: the processes of one daemon, its children's too."""
-        leader, mark = self._leader(name), self._mark(name)
-        return [one for one in proc.everyone()
-                if proc.environment(one).get(MARK) == mark
-                or leader and proc.in_session_of(one, leader)]
+        return self._of_family(name, proc.everyone())
+
+    def idle(self, names: Iterable[str]) -> dict[str, str]:
+        """:returns: the daemons that can do nothing, and why.
+
+        :param names: those to look at.
+        """
+        stopped = [one for one in proc.everyone() if proc.stands_still(one)]
+        found = {}
+        for name in names:
+            if self.find(name) is None:
+                found[name] = 'is down'
+            elif self._of_family(name, stopped):
+                found[name] = 'stands still'
+        return found
 
     def everyone(self) -> list[proc.Process]:
         """:returns: the processes of all daemons, recorded or not."""
@@ -150,6 +161,13 @@ class Supervisor:
         marked = {one for one in proc.everyone() if proc.environment(one).get(
             MARK, '').startswith(self._mark(''))}
         return list(known | marked)
+
+    def _of_family(self, name: str,
+                   among: Iterable[proc.Process]) -> list[proc.Process]:
+        leader, mark = self._leader(name), self._mark(name)
+        return [one for one in among
+                if proc.environment(one).get(MARK) == mark
+                or leader and proc.in_session_of(one, leader)]
 
     def _leader(self, name: str) -> proc.Process | None:
         record = self._record(name)

@@ -23,6 +23,7 @@ from quiescelab import packages
 from quiescelab import proc
 from quiescelab import rootwrap
 from quiescelab.services import libvirt
+from quiescelab.services import second
 from quiescelab import site
 from quiescelab import system
 from quiescelab import users
@@ -86,8 +87,9 @@ def _of_this_lab(paths: layout.Layout,
 def _stop_guests(lab: site.Site) -> None:
     # libvirt's own processes live there too.
     services = set(lab.supervisor.everyone())
+    hosts = (lab.paths, second.at(lab).paths)
     guests = [one for one in proc.everyone() if one not in services
-              and libvirt.belongs(lab.paths, one)]
+              and any(libvirt.belongs(paths, one) for paths in hosts)]
     if guests:
         lab.screen.say(f'stopping {len(guests)} guests')
     daemon.end(guests, SECONDS)

@@ -23,6 +23,7 @@ import fcntl
 import os
 import pathlib
 import signal
+import time
 
 from quiescelab import access
 from quiescelab import backends
@@ -34,9 +35,32 @@ from quiescelab import errors
 from quiescelab import layout
 from quiescelab import proc
 from quiescelab import rest
+from quiescelab.services import mariadb
 from quiescelab.services import nova
+from quiescelab.services import second
 from quiescelab import site
 from quiescelab import system
+from quiescelab import waiting
+from quiescelab import whole
+
+#: Seconds that a service gets to come to the end of its transactions.
+STOP_SECONDS = 30
+#: Seconds between two looks at a transaction, and how many of them.
+LOOK, LOOKS = 0.05, 6
+
+
+@dataclasses.dataclass(frozen=True)
+class Host:
+    """A compute host of the lab.
+
+    :ivar name: what Nova calls it.
+    :ivar paths: where its own files are.
+    :ivar prefix: what its services' names begin with.
+    """
+
+    name: str
+    paths: layout.Layout
+    prefix: str = ''
 
 
 class Lab:
@@ -47,6 +71,7 @@ class Lab:
 
     def __init__(self, lab: site.Site):
         self._site = lab
+        self._is_disturbed = False
         self.paths = lab.paths
 
     @classmethod
@@ -153,16 +178,74 @@ class Lab:
         :param grace: the seconds that it and its children get to end before
             they are killed; None for the lab's usual patience.
         """
+        self._is_disturbed = True
         usual = self._daemon(name).grace
         self._site.supervisor.stop(name, usual if grace is None else grace)
 
     def kill(self, name: str,
              number: signal.Signals = signal.SIGKILL) -> None:
         """Send a signal to a service's main process, and to no other."""
+        self._is_disturbed = True
         main = self.process(name)
         if main is None:
             raise errors.NotRunning(f'{name} is down')
         main.signal(number)
+
+    def kill_all(self, name: str) -> None:
+        """Kill a service and its children at once; it stays down."""
+        self._is_disturbed = True
+        daemon.kill_all(self.family(name))
+
+    def hold(self, name: str) -> None:
+        """Have a service and its children stand still.
+
+        Not within a transaction: for as long as they stood still, everybody
+        else who needs a row that it has locked would wait, too.
+
+        :raises LabError: when they are always within one.
+        """
+        self._is_disturbed = True
+        waiting.wait(lambda: self._hold(name), STOP_SECONDS,
+                     f'{name} to be in no transaction', LOOK)
+
+    def go_on(self, name: str) -> None:
+        """Have a service and its children go on that stand still."""
+        self._signal(name, signal.SIGCONT)
+
+    def end_disturbance(self) -> None:
+        """Wait until the cloud is whole, if something was done to it here.
+
+        :raises LabError: when it does not become so; it names what is not,
+            once.
+        """
+        is_disturbed, self._is_disturbed = self._is_disturbed, False
+        if is_disturbed:
+            whole.wait(self._site)
+
+    def _hold(self, name: str) -> bool:
+        self._signal(name, signal.SIGSTOP)
+        if self._is_in_transaction(name):
+            self.go_on(name)
+            return False
+        return True
+
+    def _is_in_transaction(self, name: str) -> bool:
+        # Of those of others, which go on, none stays for long.
+        staying = set(self._transactions(name))
+        for _ in range(LOOKS):
+            if staying:
+                time.sleep(LOOK)
+                staying &= set(self._transactions(name))
+        return bool(staying)
+
+    def _transactions(self, name: str) -> list[mariadb.Transaction]:
+        owner = name.partition('-')[0]
+        return [one for one in mariadb.transactions(self._site)
+                if one.owner == owner]
+
+    def _signal(self, name: str, number: signal.Signals) -> None:
+        for one in self.family(name):
+            one.signal(number)
 
     @contextlib.contextmanager
     def compute_options(
@@ -201,6 +284,39 @@ class Lab:
         finally:
             self.stop(name)
             self.start(name)
+
+    @property
+    def host(self) -> Host:
+        """The compute host that is always there."""
+        return Host(nova.HOST, self.paths)
+
+    @contextlib.contextmanager
+    def second_host(
+            self, options: Mapping[str, Mapping[str, object]]
+            ) -> Iterator[Host]:
+        """Have one more compute host for the length of the block.
+
+        Servers that are there at the end go with it.
+
+        :param options: what its nova-compute has besides, by sections.
+        :raises LabError: when it does not come up, or cannot be removed.
+        """
+        # One that a killed test left.
+        second.remove(self._site)
+        try:
+            second.start(self._site, options)
+            yield Host(second.NAME, second.at(self._site).paths,
+                       second.PREFIX)
+        finally:
+            second.remove(self._site)
+
+    def fail_second_host(self) -> None:
+        """Have the second compute host end as if its power failed."""
+        second.end(self._site)
+
+    def restore_second_host(self) -> None:
+        """Have it start again, with what is on its disk."""
+        second.boot(self._site)
 
     def _restart_compute(
             self, options: Mapping[str, Mapping[str, object]]) -> None:

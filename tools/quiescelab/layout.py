@@ -39,6 +39,9 @@ OFFSETS = {
     'nova': 13,
     'cinder': 14,
     'neutron': 15,
+    # Where QEMU waits for a guest that is migrated to it.
+    'migration-first': 16,
+    'migration-last': 19,
     'ceph-mon-v2': 20,
     'ceph-mon-v1': 21,
     # Ceph's other daemons take what they find free from here to the end.
@@ -127,6 +130,11 @@ class Layout:
         return self.root / 'mnt'
 
     @property
+    def second(self) -> pathlib.Path:
+        """What belongs to a second compute host, while there is one."""
+        return self.root / 'second'
+
+    @property
     def helpers(self) -> pathlib.Path:
         """Programs that the services' root helpers find first."""
         return self.root / 'helpers'
@@ -145,6 +153,11 @@ class Layout:
     def libvirt_uri(self) -> str:
         """The address of the private libvirtd."""
         return f'qemu+unix:///system?socket={self.libvirt_socket}'
+
+    @property
+    def peers(self) -> pathlib.Path:
+        """Each host's libvirtd, by Nova's name of the host."""
+        return self.second / 'peers'
 
     @property
     def agent_log(self) -> pathlib.Path:

@@ -23,7 +23,10 @@ import time
 PROC = pathlib.Path('/proc')
 POLL_SECONDS = 0.05
 # Places in /proc/PID/stat, counted after the name.
-SESSION, START_TIME = 3, 19
+STATE, SESSION, START_TIME = 0, 3, 19
+# Places in a line of /proc/net/tcp, and a value there.
+LOCAL_ADDRESS, TCP_STATE, INODE = 1, 3, 9
+ESTABLISHED = '01'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,6 +103,12 @@ def of_users(names: Iterable[str]) -> list[Process]:
     return [one for one in everyone() if _user_id(one) in ids]
 
 
+def serving(port: int) -> list[Process]:
+    """:returns: the processes that serve a connection to a TCP port."""
+    sockets = {f'socket:[{inode}]' for inode in _connections(port)}
+    return [one for one in everyone() if sockets & _open_files(one)]
+
+
 def sees_in_place_of(process: Process, path: pathlib.Path,
                      other: pathlib.Path) -> bool:
     """:returns: whether a process finds one directory where another is."""
@@ -121,11 +130,38 @@ def in_session_of(process: Process, leader: Process) -> bool:
             and process.start >= leader.start)
 
 
-def _pid_namespace(pid: str) -> str:
+def stands_still(process: Process) -> bool:
+    """:returns: whether a signal has stopped a process."""
+    fields = _fields(process.pid)
+    return fields is not None and fields[STATE] == 'T'
+
+
+def _connections(port: int) -> Iterator[str]:
+    lines = (PROC / 'net' / 'tcp').read_text().splitlines()[1:]
+    for fields in map(str.split, lines):
+        local_port = int(fields[LOCAL_ADDRESS].partition(':')[2], 16)
+        if local_port == port and fields[TCP_STATE] == ESTABLISHED:
+            yield fields[INODE]
+
+
+def _open_files(process: Process) -> Set[str]:
+    directory = PROC / str(process.pid) / 'fd'
     try:
-        return os.readlink(PROC / pid / 'ns' / 'pid')
+        return {_link(directory / name) for name in os.listdir(directory)}
     except OSError:
         # It ended in between.
+        return frozenset()
+
+
+def _pid_namespace(pid: str) -> str:
+    return _link(PROC / pid / 'ns' / 'pid')
+
+
+def _link(path: pathlib.Path) -> str:
+    try:
+        return os.readlink(path)
+    except OSError:
+        # It ended in between, or closed the file.
         return ''
 
 
@@ -155,7 +191,7 @@ def _fields(pid: int) -> list[str] | None:
         return None
     # The name in parentheses may hold blanks and parentheses itself.
     fields = text.rpartition(')')[2].split()
-    return None if fields[0] in 'ZX' else fields
+    return None if fields[STATE] in 'ZX' else fields
 
 
 def _reap(pid: int) -> None:

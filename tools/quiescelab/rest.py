@@ -36,9 +36,12 @@ class Client:
 
     :param lab: the lab.
     :param user: the user, whose project has the same name.
+    :param seconds: that an answer may take.
     """
 
-    def __init__(self, lab: site.Site, user: str):
+    def __init__(self, lab: site.Site, user: str,
+                 seconds: float = TIMEOUT_SECONDS):
+        self._seconds = seconds
         self._token = ''
         self.project = ''
         self._sign_in(lab.state.password(user), user)
@@ -116,7 +119,7 @@ class Client:
         # Proxies of the environment are for other hosts than this one.
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
-            with opener.open(request, timeout=TIMEOUT_SECONDS) as answer:
+            with opener.open(request, timeout=self._seconds) as answer:
                 return answer.headers, answer.read()
         except urllib.error.HTTPError as refusal:
             text = refusal.read().decode(errors='replace')

@@ -67,12 +67,19 @@ def run(argv: Sequence[str], *, log: pathlib.Path, user: str = 'root',
         raise errors.CommandFailed(argv, done.returncode, log)
 
 
-def output(argv: Sequence[str]) -> str | None:
-    """:returns: what a command printed, or None if it failed."""
-    done = subprocess.run(
-        argv, env=environment(), text=True, check=False,
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-        stdin=subprocess.DEVNULL)
+def output(argv: Sequence[str],
+           seconds: float | None = None) -> str | None:
+    """:returns: what a command printed, or None if it failed.
+
+    :param seconds: that it may take, before it is killed and has failed.
+    """
+    try:
+        done = subprocess.run(
+            argv, env=environment(), text=True, check=False,
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL, timeout=seconds)
+    except subprocess.TimeoutExpired:
+        return None
     return done.stdout if done.returncode == 0 else None
 
 

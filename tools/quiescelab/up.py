@@ -41,6 +41,7 @@ from quiescelab.services import neutron
 from quiescelab.services import nova
 from quiescelab.services import placement
 from quiescelab.services import rabbitmq
+from quiescelab.services import second
 from quiescelab import site
 from quiescelab import system
 from quiescelab import tasks
@@ -141,6 +142,8 @@ def _openstack(lab: site.Site) -> list[tasks.Task]:
         _task(lab, 'nova tables', _set_up, nova,
               needs=(*base, 'accelerator')),
         _task(lab, 'nova', _start_daemons, nova, needs=tuple(compute)),
+        # What a killed test left would get the next one's servers.
+        _task(lab, 'second host', second.remove, needs=('nova',)),
         _task(lab, 'cinder tables', _set_up, cinder, needs=base),
         _task(lab, 'cinder', _start_daemons, cinder, needs=(
             'cinder tables', 'keystone', 'rabbitmq', *backends.ALL,
@@ -150,7 +153,8 @@ def _openstack(lab: site.Site) -> list[tasks.Task]:
             'glance', 'keystone', 'guest image')),
         _task(lab, 'flavor', images.make_flavor, needs=('nova',)),
         _task(lab, 'ready', health.wait, needs=(
-            'nova', 'volume types', 'images', 'flavor', 'neutron')),
+            'nova', 'second host', 'volume types', 'images', 'flavor',
+            'neutron')),
     ]
 
 

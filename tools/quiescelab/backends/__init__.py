@@ -15,8 +15,9 @@
 A back end is a service (``PACKAGES``, ``USER``, ``configure``, ``prepare``,
 ``daemons``) that also has a ``NAME``, an ``after_start`` for what needs its
 daemons, an ``equip`` for what OpenStack's virtualenv needs of it,
-``cinder_options`` for its section in cinder.conf, and ``export_snapshot`` for
-those who look into what it keeps. A volume type of its name chooses it.
+``cinder_options`` for its section in cinder.conf, ``export_snapshot`` for
+those who look into what it keeps, and ``try_to_write`` for those who ask
+whether it does. A volume type of its name chooses it.
 """
 
 from collections.abc import Mapping
@@ -55,6 +56,9 @@ class Backend(Protocol):
     def cinder_options(self, lab: site.Site) -> Mapping[str, object]:
         """:returns: its section in cinder.conf."""
         ...
+
+    def try_to_write(self, lab: site.Site) -> None:
+        """See that it takes a write."""
 
     def export_snapshot(self, lab: site.Site, volume_id: str,
                         snapshot_id: str, target: pathlib.Path) -> None:

@@ -24,6 +24,7 @@ import pathlib
 import subprocess
 
 from quiescelab import daemon
+from quiescelab import errors
 from quiescelab import site
 from quiescelab import system
 
@@ -86,6 +87,16 @@ def after_start(lab: site.Site) -> None:
 
 def equip(lab: site.Site) -> None:
     """Cinder and Nova have all that they need."""
+
+
+def try_to_write(lab: site.Site) -> None:
+    """See that the export is there, and takes a write.
+
+    :raises LabError: when it does not.
+    """
+    if _export(lab) not in system.mount_points():
+        raise errors.LabError('is not mounted')
+    (_export(lab) / 'written').touch()
 
 
 def cinder_options(lab: site.Site) -> Mapping[str, object]:

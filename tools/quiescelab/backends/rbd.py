@@ -38,6 +38,7 @@ POOL = 'volumes'
 IMAGES, DISKS = 'images', 'vms'
 PLACEMENT_GROUPS = 8
 SIZE_BYTES = 20 << 30
+ANSWER_SECONDS = 10
 BINDINGS = 'import rados, rbd; print(rados.__file__); print(rbd.__file__)'
 
 
@@ -78,6 +79,18 @@ def after_start(lab: site.Site) -> None:
 def equip(lab: site.Site) -> None:
     """Lend the distribution's bindings to the virtualenv."""
     lab.once('ceph-bindings', lambda: _link_bindings(lab), lab.software)
+
+
+def try_to_write(lab: site.Site) -> None:
+    """See that the cluster takes a write.
+
+    :raises LabError: when it does not.
+    """
+    written = system.output([
+        'rados', '--conf', str(_config(lab)), '--pool', POOL, 'put',
+        'written', str(_config(lab))], ANSWER_SECONDS)
+    if written is None:
+        raise errors.LabError('writes nothing')
 
 
 def cinder_options(lab: site.Site) -> Mapping[str, object]:

@@ -42,6 +42,8 @@ host_uuid = "{uuid}"
 log_filters = "1:qemu.qemu_agent 3:util 3:event 3:rpc"
 log_outputs = "1:file:{agent_log}"
 """
+# libvirt has guests sent to no address that it knows for loopback.
+MIGRATION_ADDRESS = '127.0.0.2'
 # The lab brings no cgroups, no security driver and no device namespace: none
 # of them is there for sure in a container.
 QEMU = """user = "{user}"
@@ -49,6 +51,10 @@ dynamic_ownership = 1
 security_driver = "none"
 cgroup_controllers = [ ]
 namespaces = [ ]
+migration_address = "{address}"
+migration_host = "{address}"
+migration_port_min = {first_port}
+migration_port_max = {last_port}
 """
 ENTER = 'while [ "$1" != -- ]; do mount --bind "$1" "$2"; shift 2; done; ' \
     'shift; exec "$@"'
@@ -65,7 +71,9 @@ def configure(lab: site.Site) -> None:
         group=nova.USER, uuid=lab.state.uuid('host'),
         agent_log=lab.paths.agent_log))
     system.write_file(etc / 'qemu.conf', QEMU.format(
-        user=accelerator.QEMU_USER))
+        user=accelerator.QEMU_USER, address=MIGRATION_ADDRESS,
+        first_port=layout.port('migration-first'),
+        last_port=layout.port('migration-last')))
     system.write_file(etc / 'virtlogd.conf', 'log_level = 3\n')
 
 

@@ -12,7 +12,10 @@
 
 """MariaDB, with its own data directory and a unix socket only."""
 
+import dataclasses
+
 from quiescelab import daemon
+from quiescelab import errors
 from quiescelab import ready
 from quiescelab import site
 from quiescelab import system
@@ -26,6 +29,11 @@ DATABASES = {
     'nova': ('nova_api', 'nova', 'nova_cell0'),
     'cinder': ('cinder',),
 }
+TRANSACTIONS = """SELECT trx_id, trx_mysql_thread_id, user
+FROM information_schema.innodb_trx
+JOIN information_schema.processlist ON id = trx_mysql_thread_id
+WHERE trx_started <= NOW() - INTERVAL {seconds} SECOND"""
+ANSWER_SECONDS = 10
 # A lab's data may be lost with the machine, so nothing waits for the disk.
 SETTINGS = """[mariadbd]
 user = mysql
@@ -82,6 +90,36 @@ def create_databases(lab: site.Site) -> None:
     lab.once('databases', lambda: lab.run('mariadb', [
         'mariadb', f'--socket={lab.paths.mysql_socket}'],
         stdin='\n'.join(_statements(lab))))
+
+
+@dataclasses.dataclass(frozen=True)
+class Transaction:
+    """One that has not ended.
+
+    :param number: its own, 0 while it has only read.
+    :param connection: the number of the connection.
+    :param owner: who made it, by :data:`DATABASES`.
+    """
+
+    number: str
+    connection: str
+    owner: str
+
+
+def transactions(lab: site.Site, seconds: int = 0) -> list[Transaction]:
+    """:returns: the transactions that have not ended.
+
+    :param seconds: that they have lasted at least.
+    :raises LabError: when the server does not tell.
+    """
+    answer = system.output([
+        'mariadb', f'--socket={lab.paths.mysql_socket}', '--batch',
+        '--skip-column-names', '--execute',
+        TRANSACTIONS.format(seconds=seconds)], ANSWER_SECONDS)
+    if answer is None:
+        raise errors.LabError('MariaDB does not tell of its transactions',
+                              lab.paths.log('mariadb'))
+    return [Transaction(*line.split('\t')) for line in answer.splitlines()]
 
 
 def _statements(lab: site.Site) -> list[str]:

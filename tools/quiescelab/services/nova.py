@@ -31,7 +31,9 @@ PACKAGES: tuple[str, ...] = ('sudo',)
 USER = 'nq-nova'
 HOST = 'quiesce-lab'
 DISCOVER_SECONDS = 2
+REPORT_SECONDS = 1
 COMPUTE = 'nova-compute'
+CONFIG = 'nova-compute.conf'
 #: What a test may set for nova-compute besides; empty otherwise.
 OVERRIDES = 'nova-compute-overrides.conf'
 # Nova 34's compute service takes its whole manager_shutdown_timeout (160 s)
@@ -50,10 +52,7 @@ JOINS = b'Join ServiceGroup membership for this service compute'
 
 def configure(lab: site.Site) -> None:
     """Write the settings and make the directories."""
-    data = lab.paths.data('nova')
-    for part in ('', 'instances', 'locks'):
-        # QEMU's user has to pass through.
-        system.make_directory(data / part, USER)
+    make_directories(lab)
     wrapper = rootwrap.install(lab, 'nova', USER)
     common = _common(lab)
     lab.config('nova', 'nova.conf', system.ini(
@@ -61,15 +60,26 @@ def configure(lab: site.Site) -> None:
             # Without it the scheduler may take a minute to see the host.
             **common['DEFAULT'], 'periodic_fuzzy_delay': 0,
             'non_inheritable_image_properties': ','.join(NON_INHERITABLE),
+            # Who wants to know whether the cloud is whole asks them.
+            'rpc_ping_enabled': True,
         }}), USER)
     # The compute service must not be able to reach a database.
-    lab.config('nova', 'nova-compute.conf', system.ini(
+    lab.config('nova', CONFIG, system.ini(
         common | _compute(lab) | {'DEFAULT': {
             **common['DEFAULT'], 'compute_driver': lab.driver,
+            # It tells whether it reaches the conductor.
+            'report_interval': REPORT_SECONDS,
             'rootwrap_config': wrapper}}), USER)
     override(lab, {})
     shipped = lab.paths.venv / 'etc' / 'nova' / 'api-paste.ini'
     lab.config('nova', 'api-paste.ini', shipped.read_text(), USER)
+
+
+def make_directories(lab: site.Site) -> None:
+    """Make what a host's compute service takes for granted."""
+    for part in ('', 'instances', 'locks'):
+        # QEMU's user has to pass through.
+        system.make_directory(lab.paths.data('nova') / part, USER)
 
 
 def override(lab: site.Site,
@@ -103,10 +113,19 @@ def daemons(lab: site.Site) -> list[daemon.Daemon]:
         # In the time it takes, the conductor gets ready for the last one.
         wsgi.server(lab, 'nova', 'nova.wsgi.osapi_compute', USER,
                     etc / 'nova.conf', env={'OS_NOVA_CONFIG_DIR': str(etc)}),
-        dataclasses.replace(
-            _service(lab, COMPUTE, 'nova-compute.conf', OVERRIDES,
-                     version=lab.state.get('done:checkout') or ''),
-            ready=_logs(lab.paths.log(COMPUTE), JOINS))]
+        compute(lab, COMPUTE)]
+
+
+def compute(lab: site.Site, name: str, *configs: str) -> daemon.Daemon:
+    """The compute service, on one host or another.
+
+    :param name: its name in the lab
+    :param configs: files of its own, which count for more than the common one
+    """
+    return dataclasses.replace(
+        _service(lab, COMPUTE, CONFIG, *configs, OVERRIDES,
+                 version=lab.state.get('done:checkout') or ''),
+        name=name, ready=_logs(lab.paths.log(name), JOINS))
 
 
 def _logs(log: pathlib.Path, what: bytes) -> Callable[[], bool]:
@@ -174,6 +193,8 @@ def _compute(lab: site.Site) -> dict[str, Mapping[str, object]]:
         'cpu_mode': 'none',
         'images_type': 'qcow2',
         'nfs_mount_point_base': nfs.mount_base(lab, 'nova'),
+        'live_migration_uri':
+            f'qemu+unix:///system?socket={lab.paths.peers}/%s',
     }}
 
 

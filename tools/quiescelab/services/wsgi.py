@@ -20,6 +20,8 @@ from quiescelab import layout
 from quiescelab import ready
 from quiescelab import site
 
+#: How many workers an API has, each of which serves one request at a time.
+PROCESSES = 2
 OPTIONS = (
     '--master', '--die-on-term', '--no-orphans', '--need-app',
     '--lazy-apps', '--enable-threads', '--thunder-lock',
@@ -34,7 +36,8 @@ OPTIONS = (
 
 def server(lab: site.Site, service: str, module: str, user: str,
            config: pathlib.Path, env: Mapping[str, str] | None = None,
-           extra: tuple[str, ...] = (), processes: int = 2) -> daemon.Daemon:
+           extra: tuple[str, ...] = (),
+           processes: int = PROCESSES) -> daemon.Daemon:
     """Describe an API's process.
 
     :param lab: the lab.

@@ -1,0 +1,148 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""A server that moves between the lab's host and a second one."""
+
+from collections import abc
+import typing
+
+from quiescelab import guestctl
+from quiescelab import lab as running
+from quiescelab import rest
+from quiescelab import tenant
+
+from tests.integration import base
+
+#: Of a live migration of a guest without KVM, on a busy machine.
+MOVE_SECONDS = 60
+SETTLED = ('completed', 'error', 'failed', 'cancelled')
+REFUSED = 'Migration pre-check error'
+
+
+class TwoHostsTestCase(base.LabTestCase):
+    """Tests with a second compute host, which is there for a class.
+
+    A test finds the server on one of them, and may leave it on the other.
+    """
+
+    #: What the second host's nova-compute has besides: that one has to be
+    #: started in any case.
+    second_options: typing.ClassVar[
+        abc.Mapping[str, abc.Mapping[str, object]]] = {}
+
+    second: running.Host
+    admin: rest.Client
+
+    @classmethod
+    def prepare(cls) -> None:
+        """Start the second host, once the server is on the first one."""
+        super().prepare()
+        cls.admin = cls.lab.client('admin')
+        cls.second = cls.enterClassContext(cls.lab.second_host(
+            cls.second_options))
+        # As long as there is somebody to do it.
+        cls.addClassCleanup(cls.user.delete, cls.server)
+
+    @property
+    def hosts(self) -> abc.Sequence[running.Host]:
+        """Both of them."""
+        return (self.lab.host, self.second)
+
+    @property
+    def other_host(self) -> running.Host:
+        """Where the server is not."""
+        return next(host for host in self.hosts if host != self.host)
+
+    def be_on(self, host: running.Host) -> None:
+        """Have the server there, wherever another test left it."""
+        if self.host != host:
+            self.move_to(host)
+
+    def move_to(self, host: running.Host) -> None:
+        """Migrate the server, alive."""
+        self.assertIsNone(self.try_to_move_to(host))
+
+    def try_to_move_to(self, host: running.Host) -> str | None:
+        """Ask for the server's live migration, and wait for its end.
+
+        :returns: why it was refused; None where it came to pass
+        """
+        self.ask_to_move_to(host)
+        tenant.wait(self._is_settled, MOVE_SECONDS, 'the migration', 0.2)
+        if self._nova_knows()['OS-EXT-SRV-ATTR:host'] == host.name:
+            self.arrive_at(host)
+            return None
+        tenant.wait(lambda: self._failures() != [], base.SOON,
+                    'an event that says why')
+        return str(self._failures())
+
+    def ask_to_move_to(self, host: running.Host) -> None:
+        """Ask for the server's live migration, as an operator."""
+        self._act('os-migrateLive', {'host': host.name,
+                                     'block_migration': 'auto'})
+
+    def evacuate_to(self, host: running.Host) -> None:
+        """Have the server of a host that failed start on another one."""
+        self._act('evacuate', {'host': host.name})
+        tenant.wait(lambda: self._nova_knows()['OS-EXT-STS:task_state'] is
+                    None, tenant.BOOT_SECONDS, 'the evacuation')
+        self.assertEqual(host.name,
+                         self._nova_knows()['OS-EXT-SRV-ATTR:host'])
+        self.arrive_at(host)
+
+    def arrive_at(self, host: running.Host) -> None:
+        """Look for the guest on this host from now on."""
+        type(self).host = host
+        type(self).guest = self._guest_on(host)
+
+    @property
+    def guests(self) -> abc.Sequence[guestctl.Guest]:
+        """The guest as it would be found on each host."""
+        return [self._guest_on(host) for host in self.hosts]
+
+    def _guest_on(self, host: running.Host) -> guestctl.Guest:
+        return guestctl.Guest(self.server['id'], host.paths.libvirt_uri)
+
+    def force_down(self, host: running.Host, is_down: bool) -> None:
+        """Have Nova know that a host has failed, or is back."""
+        service, = self.admin.get(
+            'nova', '/v2.1/os-services?binary=nova-compute&host=%s'
+            % host.name)['services']
+        self.admin.call('PUT', 'nova', '/v2.1/os-services/%s' % service['id'],
+                        {'forced_down': is_down})
+
+    def _failures(self) -> list[str]:
+        # Of the latest request, with details, which operators see.
+        path = '/v2.1/servers/%s/os-instance-actions' % self.server['id']
+        latest = self.admin.get('nova', path)['instanceActions'][0]
+        events = self.admin.get('nova', '%s/%s' % (
+            path, latest['request_id']))['instanceAction']['events']
+        return [event['details'] for event in events
+                if event['result'] == 'Error']
+
+    def _is_settled(self) -> bool:
+        # Nova notes a migration before it is done with the server, and goes
+        # on to clean up after that.
+        if self._nova_knows()['OS-EXT-STS:task_state'] is not None:
+            return False
+        latest = self.admin.get('nova', '/v2.1/os-migrations?instance_uuid=%s'
+                                % self.server['id'])['migrations'][0]
+        return latest['status'] in SETTLED
+
+    def _nova_knows(self) -> tenant.Json:
+        found: tenant.Json = self.admin.get(
+            'nova', '/v2.1/servers/%s' % self.server['id'])['server']
+        return found
+
+    def _act(self, action: str, argument: object) -> None:
+        self.admin.post('nova', '/v2.1/servers/%s/action' % self.server['id'],
+                        {action: argument})
