@@ -283,6 +283,24 @@ class KeeperTest(GuardTestCase):
             kept.join()
         self.assertIn('restarted since', logs.output[-1])
 
+    def test_guest_that_is_suspended_to_disk_and_resumed(self) -> None:
+        """It comes back frozen, under another id."""
+        self.guest.hanging = True
+        with self.assertLogs('nova_quiesce.freeze.guard'):
+            kept = self._start(self._lease())
+            kept.end('nova-compute is gone')
+            wait_until(lambda: self.guest.calls)
+            self.guest.save()
+            self.guest.hanging = False
+            sent = len(self.guest.calls)
+            wait_until(lambda: len(self.guest.calls) > sent + 1)
+            self.assertIsNotNone(self.directory.read(UUID))
+            self.assertTrue(self.guest.frozen)
+            self.guest.create()
+            kept.join()
+        self.assertFalse(self.guest.frozen)
+        self.assertIsNone(self.directory.read(UUID))
+
     def test_shut_off_guest(self) -> None:
         self.guest.number = -1
         self.assertIn('does not run', self._keep(self._lease())[-1])
