@@ -117,7 +117,7 @@ class OperationsTest(held.HeldTestCase):
         request = self.in_background(self.create_image, name)
         self.wait_until_freeze_is_sent(offset)
         self.restart_libvirtd()
-        self.assert_is_conflict(request.exception(), 'did not freeze')
+        self.assert_is_conflict(request.exception(), 'it is not known whether')
         self.assertEqual([], self.user.images_named(name))
         self.seconds_until_thawed()
         self.wait_until_lease_ends()
