@@ -69,6 +69,9 @@ class ShutOffTest(copies.CopyTestCase, held.FaultTestCase):
         self._end(signal.SIGTERM)
         self.assertEqual(libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN, self._reason())
         self._assert_neither_claimed_nor_made('the compute host ended')
+        # Nova stops what has ended by itself, some seconds later or as it is
+        # connected again. A request that comes in between fails with 500.
+        self._wait_until('SHUTOFF')
         self.restart_libvirtd()
         self.assertEqual(libvirt.VIR_DOMAIN_SHUTOFF_UNKNOWN, self._reason())
         self.assert_refused(self.snapshot(), 'the compute host ended')
