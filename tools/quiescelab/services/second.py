@@ -14,11 +14,11 @@
 
 It is one more libvirtd and nova-compute, which find a directory of their own
 where the first host's has Nova's data: as on two machines that are set up
-alike, a guest that comes finds its files by the same paths. That takes a mount
-namespace, and libvirt, which does not migrate to a host of its own name,
-another host name. Each process makes the same namespaces again, so any can be
-restarted. Volumes in Ceph are the same on both hosts. To libvirt, the lab's
-NFS is a local filesystem, and what is on it stays where it is.
+alike, a guest that comes finds its files by the same paths. libvirt does not
+migrate to a host of its own name, so it has another one. Each process makes
+the namespaces for that again, so any can be restarted. Volumes in Ceph are the
+same on both hosts. To libvirt, the lab's NFS is a local filesystem, and what
+is on it stays where it is.
 
 It is no part of a lab that comes up: whoever needs it starts it, and removes
 it with all that Nova and Placement know of it.
@@ -39,14 +39,18 @@ from quiescelab import site
 from quiescelab import system
 from quiescelab import waiting
 
-#: What Nova and libvirt call it. It begins with the first host's name: nobody
-#: may take the one for the other.
+#: What Nova calls it. It begins with the first host's name: nobody may take
+#: the one for the other.
 NAME = f'{nova.HOST}-2'
+#: What libvirt does, which has a name without a dot looked up.
+NODE = f'{NAME}.invalid'
 #: Of its processes in the lab, before the names that the first host's have.
 PREFIX = 'second-'
 CONFIG = 'nova-compute-second.conf'
 PATIENCE_SECONDS = 120
-BECOME = 'hostname "$0"; mount --bind "$1" "$2"; shift 2; exec "$@"'
+RENAME = ('unshare', '--uts', 'sh', '-ec', 'hostname "$0"; exec "$@"', NODE)
+BIND = ('unshare', '--mount', '--propagation', 'slave', 'sh', '-ec',
+        'mount --bind "$0" "$1"; shift; exec "$@"')
 
 
 def start(lab: site.Site,
@@ -136,25 +140,23 @@ def configure(lab: site.Site,
 
 def daemons(lab: site.Site) -> list[daemon.Daemon]:
     """:returns: its processes, in the order of starting."""
-    inside = [dataclasses.replace(one, name=f'{PREFIX}{one.name}')
+    theirs = [dataclasses.replace(one, name=f'{PREFIX}{one.name}',
+                                  argv=(*RENAME, *one.argv))
               for one in libvirt.daemons(at(lab))]
-    inside.append(nova.compute(lab, f'{PREFIX}{nova.COMPUTE}', CONFIG))
-    return [_there(lab, one) for one in inside]
+    theirs.append(nova.compute(lab, f'{PREFIX}{nova.COMPUTE}', CONFIG))
+    return [_with_data_of_its_own(lab, one) for one in theirs]
 
 
-def _there(lab: site.Site, one: daemon.Daemon) -> daemon.Daemon:
-    """The same process as on the first host, but on this one."""
-    theirs, own = (each.paths.data('nova') for each in (lab, at(lab)))
+def _with_data_of_its_own(lab: site.Site, one: daemon.Daemon) -> daemon.Daemon:
+    own, usual = (each.paths.data('nova') for each in (at(lab), lab))
     # Only root may make namespaces.
     return dataclasses.replace(one, user='root', argv=(
-        'unshare', '--mount', '--uts', '--propagation', 'slave', 'sh', '-ec',
-        BECOME, NAME, str(own), str(theirs),
-        *system.as_user(one.user, one.argv)))
+        *BIND, str(own), str(usual), *system.as_user(one.user, one.argv)))
 
 
 def _is_known(cloud: rest.Client) -> bool:
     found = cloud.get('nova', '/v2.1/os-hypervisors')['hypervisors']
-    return any(one['hypervisor_hostname'] == NAME and one['state'] == 'up'
+    return any(one['hypervisor_hostname'] == NODE and one['state'] == 'up'
                for one in found)
 
 
