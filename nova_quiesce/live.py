@@ -114,11 +114,21 @@ def go_on(host: typing.Any, jobs: leased_jobs.LeasedJobs) -> None:
         for lease in jobs.left():
             path = os.path.dirname(str(lease.content.get('socket')))
             jobs.adopt(lease, functools.partial(
-                workplace.remove, path, owners) if places.has(path)
-                else lambda: None)
+                _remove_left_over, places, path, owners))
     except Exception as error:
         LOG.error('The backup jobs that an earlier nova-compute left are '
                   'not gone on with: %s', error)
+
+
+def _remove_left_over(places: workplace.Places, path: str,
+                      owners: abc.Set[int]) -> None:
+    if places.has(path):
+        workplace.remove(path, owners)
+    elif os.path.lexists(path):
+        # The operator has named another directory since.
+        LOG.error('%s of a backup job that has ended stays behind, because '
+                  'it is not in [libvirt] snapshots_directory; remove it by '
+                  'hand', path)
 
 
 def clear(host: typing.Any) -> None:

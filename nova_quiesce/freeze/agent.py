@@ -135,8 +135,10 @@ class Agent:
         return None
 
     def _refuse_frozen(self, failure: replies.Failure) -> None:
+        # One that refuses all and does not say why may allow the freeze alone;
+        # if it is frozen, it refuses that as well, and nothing is thawed.
         try:
-            if self._find_whether_frozen(is_limit_kept=False) is not False:
+            if self._find_whether_frozen(is_limit_kept=False):
                 raise errors.AlreadyFrozen() from failure
         except (errors.GuestGone, errors.ThawFailed) as error:
             raise errors.AgentUnresponsive(self._timeouts.ask) from error

@@ -67,8 +67,11 @@ class Finder:
 
     def is_connected(self) -> bool:
         """Whether it has a connection that is good."""
-        return self._connection is not None and bool(
-            self._connection.isAlive())
+        try:
+            return self._connection is not None and bool(
+                self._connection.isAlive())
+        except libvirt.libvirtError:
+            return False
 
     def close(self) -> None:
         """Let go of the connection. Never raises."""

@@ -174,17 +174,18 @@ class Freezer:
             presence = agent.presence()
             if presence.domain_id is None:
                 raise errors.GuestGone()
-            # Until its answer comes; the window moves it then.
             return leases.Lease.new(
                 self._machine, purpose.instance_uuid, purpose.owner,
-                purpose.text, _SYNC + purpose.freeze_timeout +
+                purpose.text, answer + purpose.max_freeze_time +
                 watched_lease.GRACE, presence.domain_id, purpose.is_saved)
 
+        answer = _SYNC + purpose.freeze_timeout
         return window.Window(
             agent,
             watched_lease.WatchedLease(
                 self._directory, self._guard,
-                self._settings.is_guard_required, new_lease, self._machine,
+                self._settings.is_guard_required, new_lease, answer,
+                self._machine,
                 lambda: self._admit(purpose.instance_uuid)),
             purpose.name,
             window.Limits(purpose.max_freeze_time, self._settings.thaw,

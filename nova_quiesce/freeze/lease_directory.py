@@ -137,15 +137,19 @@ class LeaseDirectory:
             return _read(opened, _name(instance_uuid))
 
     def is_another(self, lease: leases.Lease) -> bool:
-        """Whether somebody has ended a lease; there may be a later one.
+        """Whether an instance has a later lease, of somebody else.
 
+        That none is there proves nothing: whoever asks may see another
+        directory, or one that was emptied.
+
+        :param lease: the one before
         :returns: also False where that cannot be told
         """
         try:
             found = self.read(lease.instance_uuid)
         except leases.LeaseError:
             return False
-        return found is None or not lease.is_same(found)
+        return found is not None and not lease.is_same(found)
 
     def read_all(self) -> tuple[list[leases.Lease], list[Problem]]:
         """Find all leases, and all that should not be among them.

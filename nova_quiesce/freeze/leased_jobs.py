@@ -148,10 +148,8 @@ class LeasedJobs:
             LOG.error('Duty %(id)s is left alone: %(error)s',
                       {'id': lease.id, 'error': error})
             return
-        if self.end(lease, patience=0):
-            remove()
-            self.drop(lease)
-            return
+        # In the background: the service starts, and one that does not end may
+        # take its time.
         self._have_kept(lease)
         self.end_later(lease, remove)
 
@@ -182,8 +180,7 @@ class LeasedJobs:
         while not self.end(lease, patience=0, is_repeated=True):
             pause = min(pause * 2, thawing.LONGEST_PAUSE)
             self._machine.sleep(pause)
-        LOG.warning('A backup job of instance %s has ended at last',
-                    lease.instance_uuid)
+        LOG.info('No backup job of instance %s is left', lease.instance_uuid)
         try:
             remove()
         finally:

@@ -143,6 +143,6 @@ class Recovery:
         if lease is None:
             return None
         if self._directory.is_another(lease):
-            return 'somebody else has thawed it'
+            return 'another has thawed it, and frozen it anew'
         return leases.stale_reason(
             lease, self._machine.boot_id(), agent.presence())

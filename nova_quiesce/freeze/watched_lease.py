@@ -51,7 +51,10 @@ class WatchedLease:
     :param directory: where the lease is kept
     :param guard: watches; None where the operator switched it off
     :param is_guard_required: whether a freeze without a guard is refused
-    :param new_lease: makes the lease, which begins as it is made
+    :param new_lease: makes the lease, which begins as it is made; its deadline
+        is the latest that may be
+    :param answer: seconds until the freeze is answered, or will not be: then
+        the guard thaws, unless :meth:`limit` has moved that
     :param machine: whose threads use it
     :param admit: refuses a freeze that must not begin now; called once the
         lease is there for others to see
@@ -59,13 +62,14 @@ class WatchedLease:
 
     def __init__(self, directory: lease_directory.LeaseDirectory,
                  guard: handle.Guard | None, is_guard_required: bool,
-                 new_lease: abc.Callable[[], leases.Lease],
+                 new_lease: abc.Callable[[], leases.Lease], answer: float,
                  machine: machines.Machine,
                  admit: abc.Callable[[], None] = lambda: None) -> None:
         self._directory = directory
         self._guard = guard
         self._is_guard_required = is_guard_required
         self._new_lease = new_lease
+        self._answer = answer
         self._admit = admit
         self._machine = machine
         # Whoever moves the deadline must not bring back what was given up.
@@ -94,18 +98,16 @@ class WatchedLease:
                       {'uuid': lease.instance_uuid, 'error': error})
             raise NoLease() from error
         self._lease = lease
-        began = self._machine.monotonic()
         with contextlib.ExitStack() as undo:
             undo.callback(self.drop)
-            self._have_watched(lease)
+            began = self._machine.monotonic()
+            self._have_watched(self._ending(lease, began + self._answer))
             self._admit()
             undo.pop_all()
-        # A guard that was replaced took its time.
-        self._delay(self._machine.monotonic() - began)
-
-    def _delay(self, seconds: float) -> None:
-        if seconds > GRACE:
-            self.limit(self.lease.deadline - GRACE + seconds)
+        # A guard that was replaced took its time, which is none of the freeze.
+        now = self._machine.monotonic()
+        if now - began > GRACE:
+            self.limit(now + self._answer)
 
     def limit(self, deadline: float) -> None:
         """Move the guard's deadline to where this process has its own.
@@ -117,27 +119,13 @@ class WatchedLease:
         """
         with self._lock:
             if self._lease is not None and self._guard is not None:
-                self._guard.defer(self._guard.watch, dataclasses.replace(
-                    self._lease, deadline=deadline + GRACE))
+                self._guard.defer(
+                    self._guard.watch, self._ending(self._lease, deadline))
 
-    def note(self, deadline: float) -> None:
-        """Write down where the deadline is, for people. Never raises.
-
-        :param deadline: by this process's machine's monotonic clock
-        """
-        lease = self._lease
-        if lease is None:
-            return
-        try:
-            self._directory.update(
-                lease.instance_uuid, lambda found: dataclasses.replace(
-                    found, deadline=deadline) if lease.is_same(found)
-                else found)
-        except leases.LeaseError as error:
-            # It was given up meanwhile.
-            LOG.debug('The deadline of instance %(uuid)s was not noted: '
-                      '%(error)s',
-                      {'uuid': lease.instance_uuid, 'error': error})
+    @staticmethod
+    def _ending(lease: leases.Lease, deadline: float) -> leases.Lease:
+        """A lease as the guard is told of it."""
+        return dataclasses.replace(lease, deadline=deadline + GRACE)
 
     def drop(self) -> None:
         """Give both up: the guest is not frozen. Never raises."""
@@ -151,10 +139,7 @@ class WatchedLease:
             self._release_later(lease)
 
     def is_another(self) -> bool:
-        """Whether somebody else has ended the lease, with a proof of theirs.
-
-        :returns: also False where that cannot be told
-        """
+        """Whether the instance is another's by now: see the directory's."""
         return self._directory.is_another(self.lease)
 
     def _release(self, lease: leases.Lease) -> bool:

@@ -37,9 +37,6 @@ from nova_quiesce.freeze import watched_lease
 
 LOG = logging.getLogger(__name__)
 
-#: Of a window that is over within so many seconds, nobody reads a deadline.
-_SHORT = 1.0
-
 #: Called once with what a window shows, after it closed.
 OnClose = abc.Callable[[proof.Evidence], None]
 
@@ -225,10 +222,8 @@ class Window:
 
     def _wait_for_deadline(self) -> str | None:
         """Why the guest has to be thawed now; None where it is."""
-        self._lease.limit(self._deadline)
         try:
-            if not self._left.wait(min(_SHORT, self._limits.frozen / 2)):
-                self._lease.note(self._deadline)
+            self._lease.limit(self._deadline)
             while not self._left.wait(
                     max(0, self._deadline - self._machine.monotonic())):
                 if self._machine.monotonic() < self._deadline:
@@ -248,7 +243,7 @@ class Window:
                      settling: float = 0.0) -> thawing.Thawing:
         def why_stale() -> str | None:
             if self._lease.is_another():
-                return 'somebody else has thawed it'
+                return 'another has thawed it, and frozen it anew'
             return leases.stale_reason(
                 lease, self._machine.boot_id(), self._agent.presence())
 

@@ -239,6 +239,18 @@ class NeighbourTest(base.QuiesceTestBase):
         self.assertEqual('compute2', self._live_migrate('completed'))
         self.assertEqual([False], self.met)
 
+    def test_guest_that_is_frozen_after_the_check(self) -> None:
+        """It stays, and is not put into an error state."""
+        self._prepare_migration()
+        answers = [False, True]
+        self.useFixture(fixtures.MonkeyPatch(
+            'nova_quiesce.freeze.freezer.Freezer.may_be_frozen',
+            lambda freezer, instance_uuid: answers.pop(0)))
+        self.assertEqual('compute1', self._live_migrate('failed'))
+        self.assertEqual([], self.met)
+        self.assertEqual([], answers)
+        self.assertIn('is not migrated', self.stdlog.logger.output)
+
     def test_freeze_while_a_live_migration_is_under_way(self) -> None:
         """It is refused before anything is sent."""
         self._prepare_migration()

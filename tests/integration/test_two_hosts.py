@@ -19,7 +19,6 @@ import typing
 
 from quiescelab import errors
 from quiescelab import guestctl
-from quiescelab import layout
 from quiescelab import proc
 from quiescelab import tenant
 
@@ -79,7 +78,7 @@ class VolumeBackedTest(hosts.TwoHostsTestCase, held.HeldTestCase):
         offset = self.host.paths.agent_log.stat().st_size
         image_id = self.in_background(self.create_image, self.new_name())
         self.wait_until_freeze_is_sent(offset)
-        worker, = proc.serving(layout.port('nova'))
+        worker, = self.lab.serving('nova')
         worker.signal(signal.SIGSTOP)
         self.addCleanup(worker.signal, signal.SIGCONT)
         tenant.wait(self.guest.frozen, base.SOON, 'the freeze', held.LOOK)

@@ -156,12 +156,28 @@ class Lab:
         return [one.name for one in catalogue.daemons(self._site)]
 
     def process(self, name: str) -> proc.Process | None:
-        """:returns: the main process of a service, None if it is down."""
+        """:returns: the main process of a service, None if it is down.
+
+        The lab counts as disturbed then: who has it can do anything to it.
+        """
+        self._is_disturbed = True
         return self._site.supervisor.find(name)
 
     def family(self, name: str) -> list[proc.Process]:
-        """:returns: the main process of a service and its children."""
+        """:returns: the main process of a service and its children.
+
+        The lab counts as disturbed then, too.
+        """
+        self._is_disturbed = True
         return self._site.supervisor.family(name)
+
+    def serving(self, name: str) -> list[proc.Process]:
+        """:returns: the processes of an API that are at a request.
+
+        The lab counts as disturbed then, too.
+        """
+        self._is_disturbed = True
+        return proc.serving(layout.port(name))
 
     def start(self, name: str) -> None:
         """Start a service that is down, and wait until it answers.
@@ -185,7 +201,6 @@ class Lab:
     def kill(self, name: str,
              number: signal.Signals = signal.SIGKILL) -> None:
         """Send a signal to a service's main process, and to no other."""
-        self._is_disturbed = True
         main = self.process(name)
         if main is None:
             raise errors.NotRunning(f'{name} is down')
@@ -193,7 +208,6 @@ class Lab:
 
     def kill_all(self, name: str) -> None:
         """Kill a service and its children at once; it stays down."""
-        self._is_disturbed = True
         daemon.kill_all(self.family(name))
 
     def hold(self, name: str) -> None:

@@ -83,6 +83,7 @@ class Guard:
         self._refused_until = 0.0
         self._deferred: queue.Queue[abc.Callable[[], None]] = queue.Queue()
         self._worker: threading.Thread | None = None
+        self._worker_lock = threading.Lock()
 
     def defer(self, call: abc.Callable[..., None],
               *arguments: object) -> None:
@@ -94,14 +95,18 @@ class Guard:
         :param call: one of this guard's methods
         """
         self._deferred.put(functools.partial(call, *arguments))
-        if self._worker is None or not self._worker.is_alive():
+        # Two of them would not keep the order.
+        with self._worker_lock:
+            if self._worker is not None:
+                return
             worker = threading.Thread(
                 target=self._tell_deferred, daemon=True, name='tell-guard')
             try:
                 worker.start()
-                self._worker = worker
             except RuntimeError as error:
                 LOG.error('The thaw guard is told later: %s', error)
+            else:
+                self._worker = worker
 
     def _tell_deferred(self) -> None:
         while True:

@@ -17,19 +17,15 @@ The job's files belong to the hypervisor's user, and stay for the next
 nova-compute: the guard has no rights to remove them.
 """
 
-import logging
-
 from nova_quiesce.freeze import duty as duties
 from nova_quiesce.freeze import errors
 from nova_quiesce.freeze import finder
+from nova_quiesce.freeze.guard import kept
 from nova_quiesce.freeze import jobs
 from nova_quiesce.freeze import machine as machines
 from nova_quiesce.freeze import thawing
 
-LOG = logging.getLogger(__name__)
-
-
-class JobKeeper:
+class JobKeeper(kept.Kept):
     """Keeps one backup job: it is ended when its nova-compute is gone.
 
     :param lease: the job's
@@ -42,68 +38,33 @@ class JobKeeper:
     def __init__(self, lease: duties.Duty, files: jobs.Files,
                  connect: finder.Connect, interval: float,
                  machine: machines.Machine) -> None:
-        self._lease = lease
+        super().__init__(lease.instance_uuid, machine)
         self._files = files
         self._find = finder.Finder(connect, lease.instance_uuid)
         self._interval = interval
-        self._machine = machine
-        self._why = ''
-        self._ended = machine.event()
-        self._released = machine.event()
-        self._task: machines.Task | None = None
 
-    def start(self) -> None:
-        """Begin to keep the job.
-
-        :raises RuntimeError: there are too many threads
-        """
-        self._task = self._machine.start(
-            'job-%s' % self._lease.instance_uuid, self._keep)
-
-    def release(self) -> None:
-        """Forget the job; it has ended."""
-        self._released.set()
-        self._ended.set()
-
-    def end(self, why: str) -> None:
-        """End the job now.
-
-        :param why: for the log
-        """
-        if not self._ended.is_set():
-            self._why = why
-            self._ended.set()
-
-    def join(self) -> None:
-        """Wait until nothing is left to do."""
-        assert self._task is not None, 'it was not started'
-        self._task.join()
-
-    def _keep(self) -> None:
-        self._ended.wait()
-        if self._released.is_set():
-            return
-        self._say('its backup job is ended: %s' % self._why)
+    def _put_an_end(self, why: str) -> None:
+        self._say('its backup job is ended: %s' % why)
         said, pause = False, self._interval
-        while not self._released.is_set():
-            try:
-                if jobs.end(self._find(), self._files, self._machine,
-                            is_repeated=said):
-                    self._say('its backup job has ended; its files are left '
-                              'for nova-compute to remove')
-                    break
-            except errors.GuestGone:
-                self._say('it is gone, and its backup job with it')
+        while not (ending := self._try(said)):
+            said = True
+            if not self._wait(pause):
                 break
-            except Exception as error:
-                if not said:
-                    self._say('its backup job is not ended, trying it again: '
-                              '%s' % errors.explain(error))
-                said = True
-            self._released.wait(pause)
             pause = min(thawing.LONGEST_PAUSE, pause * 2)
         self._find.close()
+        if ending:
+            self._say(ending)
 
-    def _say(self, text: str) -> None:
-        LOG.warning('Instance %(uuid)s: %(text)s',
-                    {'uuid': self._lease.instance_uuid, 'text': text})
+    def _try(self, is_repeated: bool) -> str | None:
+        try:
+            if jobs.end(self._find(), self._files, self._machine,
+                        is_repeated):
+                return ('its backup job has ended; its files are left for '
+                        'nova-compute to remove')
+        except errors.GuestGone:
+            return 'it is gone, and its backup job with it'
+        except Exception as error:
+            if not is_repeated:
+                self._say('its backup job is not ended, trying it again: %s'
+                          % errors.explain(error))
+        return None

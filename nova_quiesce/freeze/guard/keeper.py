@@ -17,21 +17,17 @@ that a guest that hangs delays no other: libvirtd carries out only a few calls
 of one connection at a time.
 """
 
-import logging
-
 from nova_quiesce.freeze import agent as guest_agent
 from nova_quiesce.freeze import errors
 from nova_quiesce.freeze import finder
+from nova_quiesce.freeze.guard import kept
 from nova_quiesce.freeze.guard import wire
 from nova_quiesce.freeze import lease as leases
 from nova_quiesce.freeze import lease_directory
 from nova_quiesce.freeze import machine as machines
 from nova_quiesce.freeze import thawing
 
-LOG = logging.getLogger(__name__)
-
-
-class Keeper:
+class Keeper(kept.Kept):
     """Keeps one lease: its guest is thawed when it ends.
 
     :param lease: the lease
@@ -45,9 +41,9 @@ class Keeper:
                  directory: lease_directory.LeaseDirectory,
                  connect: finder.Connect, settings: wire.Settings,
                  machine: machines.Machine) -> None:
+        super().__init__(lease.instance_uuid, machine, lease.deadline)
         self._lease = lease
         self._directory = directory
-        self._machine = machine
         self._find = finder.Finder(connect, lease.instance_uuid)
         self._agent = guest_agent.Agent(self._find, guest_agent.Timeouts(
             ask=settings.ask_timeout, freeze=settings.thaw_timeout,
@@ -55,45 +51,10 @@ class Keeper:
         self._thawing = thawing.Thawing(
             self._agent, self._why_stale, None, settings.retry_interval,
             machine.monotonic, thawing.LOST_COMMAND)
-        self._why = 'its deadline has passed'
-        self._ended = machine.event()
-        self._released = machine.event()
-        self._task: machines.Task | None = None
 
-    def start(self) -> None:
-        """Begin to keep the lease.
-
-        :raises RuntimeError: there are too many threads
-        """
-        self._task = self._machine.start(
-            self._lease.instance_uuid, self._keep)
-
-    def release(self) -> None:
-        """Forget the lease; the guest was thawed by another."""
-        self._released.set()
-        self._ended.set()
-
-    def end(self, why: str) -> None:
-        """Thaw the guest now.
-
-        :param why: for the log
-        """
-        if not self._ended.is_set():
-            self._why = why
-            self._ended.set()
-
-    def join(self) -> None:
-        """Wait until nothing is left to do."""
-        assert self._task is not None, 'it was not started'
-        self._task.join()
-
-    def _keep(self) -> None:
-        self._ended.wait(
-            max(0, self._lease.deadline - self._machine.monotonic()))
-        if self._released.is_set():
-            return
+    def _put_an_end(self, why: str) -> None:
         self._say('thawing its guest, frozen for request %s (%s): %s' % (
-            ', '.join(self._lease.owners), self._lease.purpose, self._why))
+            ', '.join(self._lease.owners), self._lease.purpose, why))
         outcome = self._thawing.run(self._tell, self._wait)
         self._find.close()
         if outcome is not None:
@@ -106,19 +67,12 @@ class Keeper:
 
     def _why_stale(self) -> str | None:
         if self._directory.is_another(self._lease):
-            return 'its guest was thawed by another'
+            return 'its guest was thawed by another, and is frozen anew'
         return leases.stale_reason(
             self._lease, self._machine.boot_id(), self._agent.presence())
-
-    def _wait(self, seconds: float) -> bool:
-        return not self._released.wait(seconds)
 
     def _remove_lease(self) -> None:
         try:
             self._directory.release(self._lease)
         except leases.LeaseError as error:
             self._say('its lease stays until nova-compute starts: %s' % error)
-
-    def _say(self, text: str) -> None:
-        LOG.warning('Instance %(uuid)s: %(text)s',
-                    {'uuid': self._lease.instance_uuid, 'text': text})

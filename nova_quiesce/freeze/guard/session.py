@@ -25,6 +25,7 @@ from nova_quiesce.freeze import duty as duties
 from nova_quiesce.freeze import finder
 from nova_quiesce.freeze.guard import job_keeper
 from nova_quiesce.freeze.guard import keeper
+from nova_quiesce.freeze.guard import kept
 from nova_quiesce.freeze.guard import wire
 from nova_quiesce.freeze import jobs
 from nova_quiesce.freeze import lease as leases
@@ -38,22 +39,6 @@ _LONGEST_EXIT = 0.5
 
 #: Opens a connection to the hypervisor at a URI.
 Open = abc.Callable[[str], finder.Connection]
-
-
-class _Keeper(typing.Protocol):
-    """Keeps what was leased, until it is released or the session ends."""
-
-    def start(self) -> None:
-        """Begin to keep it."""
-
-    def release(self) -> None:
-        """Forget it."""
-
-    def end(self, why: str) -> None:
-        """Put an end to it now."""
-
-    def join(self) -> None:
-        """Wait until that is done."""
 
 
 class _PeerChannel(wire.Channel):
@@ -76,7 +61,11 @@ class _PeerChannel(wire.Channel):
             return True
         # A process that ends closes its sockets a moment before. What watches
         # it for messages may be at the descriptor itself.
-        process = os.dup(self._process)
+        try:
+            process = os.dup(self._process)
+        except OSError:
+            # The session is over, and its keepers were told.
+            return True
         try:
             with selectors.DefaultSelector() as selector:
                 selector.register(process, selectors.EVENT_READ)
@@ -129,8 +118,8 @@ class Session:
         self._machine = machine
         self._settings: wire.Settings | None = None
         self._lock = threading.Lock()
-        self._keepers: dict[str, _Keeper] = {}
-        self._job_keepers: dict[str, _Keeper] = {}
+        self._keepers: dict[str, kept.Kept] = {}
+        self._job_keepers: dict[str, kept.Kept] = {}
         self._over: str | None = None
 
     def run(self) -> None:
@@ -228,14 +217,14 @@ class Session:
             lambda: self._open_uri(settings.uri), settings.retry_interval,
             self._machine))
 
-    def _keep(self, kept: dict[str, _Keeper], identity: str,
-              one: _Keeper) -> None:
+    def _keep(self, keepers: dict[str, kept.Kept], identity: str,
+              one: kept.Kept) -> None:
         with self._lock:
             if self._over:
                 raise wire.Refused(self._over)
             one.start()
-            former = kept.get(identity)
-            kept[identity] = one
+            former = keepers.get(identity)
+            keepers[identity] = one
         if former is not None:
             former.release()
 

@@ -88,12 +88,29 @@ class PreflightTest(AgentTestCase):
         self.assertIsNone(self.agent.preflight())
         self.assertEqual(['fsInfo', 'getTime'], self.domain.calls)
 
-    def test_old_agent_frozen_by_somebody_else(self) -> None:
-        """It says of a frozen guest what it says of what is blocked."""
+    def _forbid_questions(self) -> None:
         self.domain.forbidden = {'guest-get-fsinfo', 'guest-get-time',
                                  'guest-network-get-interfaces'}
-        with self.assertRaises(errors.AlreadyFrozen):
-            self.agent.preflight()
+
+    def test_agent_that_allows_the_freeze_alone(self) -> None:
+        self._forbid_questions()
+        self.assertIsNone(self.agent.preflight())
+        self.assertEqual(2, self.agent.freeze())
+        self.assertEqual(2, self.agent.thaw())
+
+    def test_old_agent_frozen_by_somebody_else(self) -> None:
+        """It says of a frozen guest what it says of what is blocked.
+
+        So does one since 9.1. Both refuse the freeze as well then.
+        """
+        self._forbid_questions()
+        self.assertIsNone(self.agent.preflight())
+        self.domain.forbidden.add('guest-fsfreeze-freeze')
+        self.domain.frozen = True
+        with self.assertRaises(errors.NotFrozen):
+            self.agent.freeze()
+        self.assertTrue(self.domain.frozen)
+        self.assertNotIn('fsThaw', self.domain.calls)
 
     def test_another_call_does_not_end(self) -> None:
         self._fail('fsInfo', libvirt.VIR_ERR_OPERATION_TIMEOUT,

@@ -267,6 +267,13 @@ class KeeperTest(GuardTestCase):
             kept.join()
         self.assertFalse(self.guest.frozen)
 
+    def test_guard_that_does_not_see_the_lease(self) -> None:
+        """Its directory is another one, say: that proves nothing."""
+        lease = self._lease()
+        self.directory.release(lease)
+        self.assertIn('were thawed', self._keep(lease)[-1])
+        self.assertFalse(self.guest.frozen)
+
     def test_restarted_guest(self) -> None:
         self.assertIn('restarted since',
                       self._keep(self._lease(domain_id=2))[-1])
@@ -346,7 +353,7 @@ class KeeperTest(GuardTestCase):
             self.directory.update(UUID, lambda _: leases.Lease.new(
                 machine.REAL, UUID, 'req-2', 'snapshot', NEVER, 1))
             kept.join()
-        self.assertIn('thawed by another', logs.output[-1])
+        self.assertIn('frozen anew', logs.output[-1])
         successor = self.directory.read(UUID)
         assert successor is not None
         self.assertEqual(('req-2',), successor.owners)

@@ -101,6 +101,28 @@ class HandleTest(HandleTestCase):
         self.guard.stop()
         self.assertEqual(1, len(self._thaws()))
 
+    def test_what_is_deferred_keeps_its_order(self) -> None:
+        """Also where it is first deferred by several at once."""
+        told: list[int] = []
+        barrier = threading.Barrier(8)
+
+        def defer() -> None:
+            barrier.wait()
+            self.guard.defer(told.append, 0)
+
+        threads = [threading.Thread(target=defer) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        for number in range(1, 100):
+            self.guard.defer(told.append, number)
+        wait_until(lambda: len(told) == 107)
+        self.assertEqual(sorted(told), told)
+        self.assertEqual(1, sum(thread.name == 'tell-guard' and
+                                thread is self.guard._worker
+                                for thread in threading.enumerate()))
+
     def test_guard_that_hangs_keeps_nobody_waiting(self) -> None:
         self.guard.start()
         lease = self._freeze()

@@ -135,6 +135,17 @@ class HoldTest(PreparedTestCase):
         self.assertFalse(self.directory.discard(UUID))
         self.assertIsNotNone(self.directory.read(UUID))
 
+    def test_whose_the_instance_is(self) -> None:
+        """That no lease is there, or none that can be read, proves nothing."""
+        former, present = new_lease(), new_lease()
+        self.assertFalse(self.directory.is_another(former))
+        self.directory.acquire(present)
+        self.assertTrue(self.directory.is_another(former))
+        self.assertFalse(self.directory.is_another(
+            present.with_owner('req-2')))
+        self._file().write_text('torn')
+        self.assertFalse(self.directory.is_another(former))
+
     def test_lease_of_the_version_before(self) -> None:
         fields = new_lease().to_dict()
         del fields['id']

@@ -25,6 +25,7 @@ from nova_quiesce import fixture
 from nova_quiesce.freeze import duty
 from nova_quiesce.freeze.guard import handle
 from nova_quiesce.freeze.guard import job_keeper
+from nova_quiesce.freeze.guard import kept
 from nova_quiesce.freeze import jobs
 from nova_quiesce.freeze import leased_jobs
 from nova_quiesce.freeze import machine
@@ -131,22 +132,14 @@ class LeasedJobsTest(JobTestCase):
         self.assertFalse(self.guest.stuck)
 
     def test_job_that_an_earlier_service_left(self) -> None:
-        removed = mock.Mock()
-        self.jobs.adopt(self.jobs.take(UUID, FILES), removed)
-        removed.assert_called_once_with()
-        self.assertEqual([], self.jobs.left())
-
-    def test_job_that_was_left_and_does_not_end(self) -> None:
         lease = self.jobs.take(UUID, FILES)
         self.guard.keep_job.reset_mock()
-        self.hypervisor.is_up = False
         removed = mock.Mock()
-        with self.assertLogs(leased_jobs.LOG, 'ERROR'):
-            self.jobs.adopt(lease, removed)
+        self.jobs.adopt(lease, removed)
         self.guard.keep_job.assert_called_once_with(lease)
-        self.hypervisor.is_up = True
         test_guard.wait_until(lambda: not self.jobs.left())
         removed.assert_called_once_with()
+        self.assertIsNone(self.guest.backup)
 
     def test_files_that_cannot_be_removed(self) -> None:
         """What was owed is done all the same."""
@@ -174,27 +167,27 @@ class LeasedJobsTest(JobTestCase):
 class JobKeeperTest(JobTestCase):
 
     def _keep(self) -> job_keeper.JobKeeper:
-        kept = job_keeper.JobKeeper(
+        keeper = job_keeper.JobKeeper(
             duty.Duty(UUID, leased_jobs.KIND, dataclasses.asdict(FILES)),
             FILES, self.hypervisor.open, 0.01, machine.REAL)
-        kept.start()
-        return kept
+        keeper.start()
+        return keeper
 
     def test_nova_compute_is_gone(self) -> None:
         self.guest.stuck = True
-        with self.assertLogs(job_keeper.LOG) as logged:
-            kept = self._keep()
-            kept.end('nova-compute is gone')
-            kept.join()
+        with self.assertLogs(kept.LOG) as logged:
+            keeper = self._keep()
+            keeper.end('nova-compute is gone')
+            keeper.join()
         self.assertIsNone(self.guest.backup)
         self.assertFalse(self.guest.stuck)
         self.assertIn('has ended', logged.output[-1])
 
     def test_it_has_ended_before(self) -> None:
-        kept = self._keep()
-        kept.release()
-        kept.end('too late')
-        kept.join()
+        keeper = self._keep()
+        keeper.release()
+        keeper.end('too late')
+        keeper.join()
         self.assertEqual(OURS, self.guest.backup)
 
     def test_job_that_does_not_end_at_first(self) -> None:
@@ -209,17 +202,17 @@ class JobKeeperTest(JobTestCase):
             return abort()
 
         self.guest.abortJob = fail_once  # type: ignore[method-assign]
-        with self.assertLogs(job_keeper.LOG) as logged:
-            kept = self._keep()
-            kept.end('nova-compute is gone')
-            kept.join()
+        with self.assertLogs(kept.LOG) as logged:
+            keeper = self._keep()
+            keeper.end('nova-compute is gone')
+            keeper.join()
         self.assertIsNone(self.guest.backup)
         self.assertEqual(3, len(logged.output))
 
     def test_guest_that_is_gone(self) -> None:
         del self.hypervisor.guests[UUID]
-        with self.assertLogs(job_keeper.LOG) as logged:
-            kept = self._keep()
-            kept.end('nova-compute is gone')
-            kept.join()
+        with self.assertLogs(kept.LOG) as logged:
+            keeper = self._keep()
+            keeper.end('nova-compute is gone')
+            keeper.join()
         self.assertIn('gone', logged.output[-1])

@@ -58,9 +58,6 @@ class FakeLease(watched_lease.WatchedLease):
         """Have nobody watch."""
         self.limits.append(deadline)
 
-    def note(self, deadline: float) -> None:
-        """Nobody reads it."""
-
     def is_another(self) -> bool:
         """It is not."""
         return False
