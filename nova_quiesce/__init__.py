@@ -13,5 +13,6 @@
 """Filesystem-consistent snapshots for Nova's libvirt driver.
 
 Importing this package costs next to nothing, and has to stay so: a ``.pth``
-file imports :mod:`nova_quiesce.alias` in each Python process of the machine.
+file imports :mod:`nova_quiesce.nova.alias` in each Python process of the
+machine.
 """

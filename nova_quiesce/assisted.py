@@ -23,19 +23,19 @@ from nova.compute import power_state
 from nova.compute import vm_states
 from oslo_log import log as logging
 
-from nova_quiesce import answers
-from nova_quiesce import core
-from nova_quiesce.cuts import assisted
+from nova_quiesce import compute_host
+from nova_quiesce.copy import disk_copy
+from nova_quiesce.cuts import external_snapshot
 from nova_quiesce.freeze import errors
 from nova_quiesce import instances
-from nova_quiesce import live
-from nova_quiesce import seams
-from nova_quiesce import snapshot as taken
+from nova_quiesce.nova import api_errors
+from nova_quiesce.nova import seams
+from nova_quiesce import snapshots
 
 LOG = logging.getLogger(__name__)
 
 
-class AssistedMixin(core.CoreMixin):
+class AssistedMixin(compute_host.CoreMixin):
     """Assisted volume snapshots inside verified freezes."""
 
     def _volume_snapshot_create(
@@ -44,12 +44,12 @@ class AssistedMixin(core.CoreMixin):
         create = functools.partial(
             super()._volume_snapshot_create, context, instance,
             volume_id=volume_id, new_file=new_file)
-        with answers.as_novas(instance):
+        with api_errors.as_novas(instance):
             # Before a freeze, or in one that others have asked for: libvirt
             # would let it wait for 30 s.
-            live.jobs_of(guest._domain).check_snapshot(volume_id)
+            disk_copy.jobs_of(guest._domain).check_snapshot(volume_id)
             if self._freezer.spanning.is_open(instance.uuid):
-                create(guest=assisted.AssistedGuest(
+                create(guest=external_snapshot.AssistedGuest(
                     guest, lambda make: make()))
                 instances.note_new_file(
                     context, instance, volume_id, new_file)
@@ -57,7 +57,7 @@ class AssistedMixin(core.CoreMixin):
                 return
             snapshot = self._prepare_own(context, instance, guest)
             with self._shutdowns.kept(instance.uuid):
-                create(guest=assisted.AssistedGuest(
+                create(guest=external_snapshot.AssistedGuest(
                     guest, snapshot.cut_unless_refused))
             instances.note_new_file(context, instance, volume_id, new_file)
             self._tell(instance, volume_id, snapshot)
@@ -72,10 +72,10 @@ class AssistedMixin(core.CoreMixin):
 
     def _prepare_own(self, context: seams.RequestContext,
                      instance: seams.Instance,
-                     guest: typing.Any) -> taken.Snapshot:
+                     guest: typing.Any) -> snapshots.Snapshot:
         decision = self._decide(context, instance)
         agent = self._agent_of(instance, decision)
-        snapshot = taken.Snapshot(
+        snapshot = snapshots.Snapshot(
             decision, agent, lambda is_saved: self._window_of(
                 agent, instance, decision, context.request_id,
                 'a volume snapshot', is_saved))
@@ -97,7 +97,7 @@ class AssistedMixin(core.CoreMixin):
                       instance=instance)
 
     def _tell(self, instance: seams.Instance, volume_id: str,
-              snapshot: taken.Snapshot) -> None:
+              snapshot: snapshots.Snapshot) -> None:
         record = snapshot.record
         LOG.info('The snapshot of volume %(volume)s has consistency level '
                  '%(level)s: %(reason)s',

@@ -18,7 +18,7 @@ from nova.conf import paths
 from oslo_config import cfg
 from oslo_log import log as logging
 
-from nova_quiesce import checks
+from nova_quiesce import conf_checks
 from nova_quiesce import policy
 from nova_quiesce import properties
 
@@ -208,7 +208,7 @@ Related options:
 """),
     cfg.IntOpt(
         'max_freeze_time_windows',
-        default=checks.SHADOW_SERVICE,
+        default=conf_checks.SHADOW_SERVICE,
         min=1,
         max=3600,
         help="""
@@ -356,9 +356,9 @@ def validate(conf: cfg.ConfigOpts) -> None:
     :param conf: a configuration that has the options registered
     :raises ValueError: a value cannot be used; the text names the option
     """
-    for problem in [*wrong_values(conf)] or checks.problems(conf):
+    for problem in [*wrong_values(conf)] or conf_checks.problems(conf):
         raise ValueError('[quiesce] %s' % problem)
-    for risk in checks.risks(conf):
+    for risk in conf_checks.risks(conf):
         LOG.warning('[quiesce] %s', risk)
 
 

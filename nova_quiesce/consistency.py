@@ -19,7 +19,7 @@ import dataclasses
 import datetime
 import enum
 
-from nova_quiesce.freeze import evidence as proof
+from nova_quiesce.freeze import proof
 from nova_quiesce.freeze import texts
 
 #: The most that a reason says, in characters: Cinder stores no more of it.

@@ -20,16 +20,16 @@ from nova.virt.libvirt import driver as libvirt_driver
 
 from nova_quiesce import assisted
 from nova_quiesce import image_backed
-from nova_quiesce import inheritance
-from nova_quiesce import neighbours
-from nova_quiesce import seams
+from nova_quiesce.nova import seams
+from nova_quiesce import operations
+from nova_quiesce.record import inheritance
 from nova_quiesce import volume_backed
 
 
 class QuiesceMixin(image_backed.ImageBackedMixin,
                    volume_backed.VolumeBackedMixin,
                    assisted.AssistedMixin,
-                   neighbours.ThawFirstMixin):
+                   operations.ThawFirstMixin):
     """Verified freezes around the snapshots of a libvirt driver.
 
     An instance that begins to run here, or comes here, or is here as the

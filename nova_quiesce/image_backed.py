@@ -30,18 +30,18 @@ from nova import conf as nova_conf
 from nova.virt.libvirt import host as libvirt_host
 from oslo_log import log as logging
 
-from nova_quiesce import answers
-from nova_quiesce import core
-from nova_quiesce.cuts import cold
+from nova_quiesce import compute_host
+from nova_quiesce.copy import disk_copy
+from nova_quiesce.cuts import back_ends
 from nova_quiesce.cuts import mirror
-from nova_quiesce import disks
+from nova_quiesce.cuts import suspension
 from nova_quiesce.freeze import finder
-from nova_quiesce import inheritance
 from nova_quiesce import instances
-from nova_quiesce import live
-from nova_quiesce import report
-from nova_quiesce import seams
-from nova_quiesce import snapshot as taken
+from nova_quiesce.nova import api_errors
+from nova_quiesce.nova import seams
+from nova_quiesce.record import image_api
+from nova_quiesce.record import inheritance
+from nova_quiesce import snapshots
 
 LOG = logging.getLogger(__name__)
 CONF = nova_conf.CONF
@@ -56,17 +56,17 @@ class InProgress:
     :ivar snapshot: what is decided, tried and proven for it
     :ivar is_running: whether the instance runs while it is copied
     :ivar is_shut_off: whether it is off, and not suspended, while it is
-    :ivar suspension: while it does not, because it was suspended for that
+    :ivar pause: while it does not, because it was suspended for that
     :ivar upload: its disk's image, where Glance gets it without a file
     """
 
     context: seams.RequestContext
     image_id: str
-    snapshot: taken.Snapshot
+    snapshot: snapshots.Snapshot
     is_running: bool = False
     is_shut_off: bool = False
-    suspension: cold.Suspension | None = None
-    upload: live.Upload | None = None
+    pause: suspension.Suspension | None = None
+    upload: disk_copy.Upload | None = None
 
     def end_upload(self) -> None:
         """End what is left of the upload. Does nothing the second time."""
@@ -75,15 +75,15 @@ class InProgress:
             upload.close()
 
 
-class ImageBackedMixin(core.CoreMixin):
+class ImageBackedMixin(compute_host.CoreMixin):
     """Image-backed snapshots inside verified freezes."""
 
     def __init__(self, virtapi: object, read_only: bool = False) -> None:
         super().__init__(virtapi, read_only)
         self._snapshots: dict[str, InProgress] = {}
-        self._image_api = report.RecordingImageAPI(
+        self._image_api = image_api.RecordingImageAPI(
             self._image_api, self._find_in_progress, CONF.quiesce.record)
-        self.image_backend = disks.Backend(
+        self.image_backend = back_ends.Backend(
             self.image_backend, self._wrap_root_disk)
 
     def is_copying(self, instance: seams.Instance) -> bool:
@@ -99,7 +99,7 @@ class ImageBackedMixin(core.CoreMixin):
         in_progress = self._begin(context, instance, image_id)
         self._snapshots[instance.uuid] = in_progress
         try:
-            with answers.as_novas(instance), report.tell_tenant(
+            with api_errors.as_novas(instance), image_api.tell_tenant(
                     context, instance.uuid, CONF.host):
                 super().snapshot(
                     context, instance, image_id, update_task_state)
@@ -120,7 +120,7 @@ class ImageBackedMixin(core.CoreMixin):
         agent = self._agent_of(instance, decision)
         return InProgress(
             context, image_id,
-            taken.Snapshot(
+            snapshots.Snapshot(
                 decision, agent,
                 lambda is_saved: self._window_of(
                     agent, instance, decision, context.request_id,
@@ -157,18 +157,18 @@ class ImageBackedMixin(core.CoreMixin):
     def _suspend(self, instance: seams.Instance,
                  in_progress: InProgress) -> None:
         guest = self._host.get_guest(instance)
-        live.jobs_of(guest._domain).check_suspend()
+        disk_copy.jobs_of(guest._domain).check_suspend()
         state = guest.get_power_state(self._host)
-        suspension = cold.Suspension(
+        suspended = suspension.Suspension(
             in_progress.snapshot,
             functools.partial(super()._resume_guest_after_snapshot,
                               in_progress.context, False, state, instance,
                               guest))
-        suspension.begin(functools.partial(
+        suspended.begin(functools.partial(
             super()._suspend_guest_for_snapshot, in_progress.context, False,
             state, instance))
         in_progress.is_running = False
-        in_progress.suspension = suspension
+        in_progress.pause = suspended
 
     def _resume_guest_after_snapshot(
             self, context: seams.RequestContext, live_snapshot: bool,
@@ -181,9 +181,9 @@ class ImageBackedMixin(core.CoreMixin):
             self._find_shut_off(instance, in_progress.snapshot)
 
     def _end_suspension(self, in_progress: InProgress) -> None:
-        suspension, in_progress.suspension = in_progress.suspension, None
-        if suspension is not None:
-            suspension.end()
+        pause, in_progress.pause = in_progress.pause, None
+        if pause is not None:
+            pause.end()
 
     def _live_snapshot(self, context: seams.RequestContext,
                        instance: seams.Instance, guest: typing.Any,
@@ -192,8 +192,8 @@ class ImageBackedMixin(core.CoreMixin):
         in_progress = self._snapshots[instance.uuid]
         try:
             self._copy(guest, instance, disk_path, out_path, image_format)
-        except live.UNAVAILABLE as error:
-            jobs = live.jobs_of(guest._domain)
+        except disk_copy.UNAVAILABLE as error:
+            jobs = disk_copy.jobs_of(guest._domain)
             jobs.check_mirror(disk_path)
             LOG.warning('The disk is mirrored, because the hypervisor '
                         'refused a backup job: %s', error, instance=instance)
@@ -206,7 +206,7 @@ class ImageBackedMixin(core.CoreMixin):
             in_progress.snapshot.check()
 
     def _extract(self, instance: seams.Instance, disk_path: str,
-                 extract: disks.Extract, target: str,
+                 extract: back_ends.Extract, target: str,
                  image_format: str) -> None:
         in_progress = self._snapshots[instance.uuid]
         if not in_progress.is_running:
@@ -215,7 +215,7 @@ class ImageBackedMixin(core.CoreMixin):
         try:
             self._copy(self._host.get_guest(instance), instance, disk_path,
                        target, image_format)
-        except live.UNAVAILABLE as error:
+        except disk_copy.UNAVAILABLE as error:
             LOG.warning('The instance is suspended for its snapshot, because '
                         'the hypervisor refused a backup job: %s', error,
                         instance=instance)
@@ -225,16 +225,16 @@ class ImageBackedMixin(core.CoreMixin):
     def _copy(self, guest: typing.Any, instance: seams.Instance,
               disk_path: str, target: str, image_format: str) -> None:
         in_progress = self._snapshots[instance.uuid]
-        source = live.Source(
+        source = disk_copy.Source(
             guest._domain, disk_path, instance, functools.partial(
                 self._image_api.get, in_progress.context,
                 in_progress.image_id), self._freezer.jobs,
             finder.Finder(self._new_connection, instance.uuid))
         cutter = in_progress.snapshot.cut_or_refuse
-        if not live.can_upload(image_format):
-            live.copy(source, target, image_format, cutter)
+        if not disk_copy.can_upload(image_format):
+            disk_copy.copy(source, target, image_format, cutter)
             return
-        in_progress.upload = live.upload(source, image_format, cutter)
+        in_progress.upload = disk_copy.upload(source, image_format, cutter)
         # Nova opens it, to have it uploaded.
         pathlib.Path(target).touch()
 
@@ -244,10 +244,10 @@ class ImageBackedMixin(core.CoreMixin):
         if in_progress is None:
             return disk
         snapshot = in_progress.snapshot
-        return disks.RootDisk(
+        return back_ends.RootDisk(
             disk,
             # A suspended guest is frozen already, if it can be.
-            snapshot.cut_or_refuse if in_progress.suspension is None
+            snapshot.cut_or_refuse if in_progress.pause is None
             else lambda make: make(),
             functools.partial(self._extract, instance, disk_path))
 

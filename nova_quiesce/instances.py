@@ -24,24 +24,24 @@ from nova.virt.libvirt import driver as libvirt_driver
 from oslo_log import log as logging
 from oslo_utils import strutils
 
-from nova_quiesce import channel
-from nova_quiesce import policy as quiesce_policy
-from nova_quiesce import seams
+from nova_quiesce.freeze import agent_channel
+from nova_quiesce.nova import seams
+from nova_quiesce import policy
 
 LOG = logging.getLogger(__name__)
 
 _POWER = {
-    power_state.RUNNING: quiesce_policy.Power.RUNNING,
-    power_state.PAUSED: quiesce_policy.Power.PAUSED,
-    power_state.SUSPENDED: quiesce_policy.Power.SUSPENDED,
-    power_state.SHUTDOWN: quiesce_policy.Power.SHUT_OFF,
+    power_state.RUNNING: policy.Power.RUNNING,
+    power_state.PAUSED: policy.Power.PAUSED,
+    power_state.SUSPENDED: policy.Power.SUSPENDED,
+    power_state.SHUTDOWN: policy.Power.SHUT_OFF,
 }
 
 
 def nova_requires(instance: seams.Instance) -> bool:
     """Whether nova-api lets its request fail where a freeze failed."""
     return bool(strutils.bool_from_string(
-        image_properties(instance).get(quiesce_policy.REQUIRE_PROPERTY)))
+        image_properties(instance).get(policy.REQUIRE_PROPERTY)))
 
 
 def image_properties(instance: seams.Instance) -> dict[str, object]:
@@ -59,7 +59,7 @@ def image_properties(instance: seams.Instance) -> dict[str, object]:
 
 
 def state_of(host: typing.Any, instance: seams.Instance,
-             is_guarded: bool) -> quiesce_policy.State:
+             is_guarded: bool) -> policy.State:
     """What an instance does now.
 
     :param host: Nova's handle of the hypervisor
@@ -70,18 +70,18 @@ def state_of(host: typing.Any, instance: seams.Instance,
     try:
         guest = host.get_guest(instance)
         power = _POWER.get(guest.get_power_state(host),
-                           quiesce_policy.Power.UNKNOWN)
-        agent_channel = channel.has_agent_channel(guest.get_xml_desc())
+                           policy.Power.UNKNOWN)
+        has_channel = agent_channel.has_agent_channel(guest.get_xml_desc())
     except (nova_exception.NovaException,
             libvirt_driver.libvirt.libvirtError) as error:
         LOG.debug('The state of the guest is not known: %s', error,
                   instance=instance)
-        return quiesce_policy.State(
-            quiesce_policy.Power.UNKNOWN, guarded=is_guarded)
+        return policy.State(
+            policy.Power.UNKNOWN, guarded=is_guarded)
     if instance.vm_state == vm_states.SUSPENDED:
         # libvirt knows nothing of what is kept in a file.
-        power = quiesce_policy.Power.SUSPENDED
-    return quiesce_policy.State(power, agent_channel, is_guarded)
+        power = policy.Power.SUSPENDED
+    return policy.State(power, has_channel, is_guarded)
 
 
 def root_volume_id(context: seams.RequestContext,

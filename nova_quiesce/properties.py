@@ -44,8 +44,8 @@ import typing
 from oslo_log import log as logging
 from oslo_utils import uuidutils
 
+from nova_quiesce.nova import seams
 from nova_quiesce import policy
-from nova_quiesce import seams
 
 LOG = logging.getLogger(__name__)
 

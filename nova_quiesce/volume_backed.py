@@ -21,25 +21,25 @@ import functools
 
 from oslo_log import log as logging
 
-from nova_quiesce import answers
-from nova_quiesce import casts
+from nova_quiesce import compute_host
 from nova_quiesce import consistency
-from nova_quiesce import core
-from nova_quiesce.cuts import volumes
+from nova_quiesce.cuts import cinder
 from nova_quiesce import exception
-from nova_quiesce.freeze import agent as guest_agent
 from nova_quiesce.freeze import errors
-from nova_quiesce.freeze import evidence as proof
-from nova_quiesce.freeze import freezer as freezing
-from nova_quiesce.freeze import window as freeze_window
-from nova_quiesce import inheritance
+from nova_quiesce.freeze import freezer
+from nova_quiesce.freeze import guest_agent
+from nova_quiesce.freeze import proof
+from nova_quiesce.freeze import windows
 from nova_quiesce import instances
-from nova_quiesce import policy as quiesce_policy
-from nova_quiesce.record import duties as owing
+from nova_quiesce.nova import api_errors
+from nova_quiesce.nova import seams
+from nova_quiesce.nova import thaw_casts
+from nova_quiesce import policy
 from nova_quiesce.record import glance
-from nova_quiesce.record import owed
+from nova_quiesce.record import inheritance
+from nova_quiesce.record import open_requests
+from nova_quiesce.record import owing
 from nova_quiesce.record import volume_snapshots
-from nova_quiesce import seams
 
 LOG = logging.getLogger(__name__)
 
@@ -47,12 +47,12 @@ LOG = logging.getLogger(__name__)
 _LAST_LOOK = 5
 
 Decide = abc.Callable[[seams.RequestContext, seams.Instance],
-                      quiesce_policy.Decision]
-NewAgent = abc.Callable[[seams.Instance, quiesce_policy.Decision],
+                      policy.Decision]
+NewAgent = abc.Callable[[seams.Instance, policy.Decision],
                         guest_agent.Agent]
 NewWindow = abc.Callable[
-    [guest_agent.Agent, seams.Instance, quiesce_policy.Decision, str, str],
-    freeze_window.Window]
+    [guest_agent.Agent, seams.Instance, policy.Decision, str, str],
+    windows.Window]
 
 
 class VolumeBacked:
@@ -67,15 +67,16 @@ class VolumeBacked:
     """
 
     def __init__(self, decide: Decide, new_agent: NewAgent,
-                 new_window: NewWindow, freezer: freezing.Freezer,
-                 duties: owing.Duties, volume_api: seams.VolumeAPI) -> None:
+                 new_window: NewWindow, freezer: freezer.Freezer,
+                 duties: open_requests.Duties,
+                 volume_api: seams.VolumeAPI) -> None:
         self._decide = decide
         self._new_agent = new_agent
         self._new_window = new_window
         self._freezer = freezer
         self._duties = duties
         self._volume_api = volume_api
-        self._watches: dict[str, volumes.SnapshotWatch] = {}
+        self._watches: dict[str, cinder.SnapshotWatch] = {}
 
     def quiesce(self, context: seams.RequestContext,
                 instance: seams.Instance) -> None:
@@ -89,22 +90,22 @@ class VolumeBacked:
         inheritance.forget_parents_record(instance)
         self._duties.lend(context)
         decision = self._decide(context, instance)
-        required = decision.policy is quiesce_policy.Policy.REQUIRE
-        with answers.as_novas(instance):
+        required = decision.policy is policy.Policy.REQUIRE
+        with api_errors.as_novas(instance):
             try:
                 self._duties.begin(context, instance.uuid, required)
                 self._freeze(context, instance, decision)
             except errors.QuiesceError as error:
                 if required and not instances.nova_requires(instance):
-                    raise answers.refusal(error) from error
+                    raise api_errors.refusal(error) from error
                 raise
 
     def _freeze(self, context: seams.RequestContext, instance: seams.Instance,
-                decision: quiesce_policy.Decision) -> None:
+                decision: policy.Decision) -> None:
         try:
             self._hold(context, instance, decision)
         except errors.QuiesceError as error:
-            if decision.policy is quiesce_policy.Policy.REQUIRE:
+            if decision.policy is policy.Policy.REQUIRE:
                 self._duties.refuse(context.request_id)
                 raise
             # nova-api goes on either way. As long as it takes the guest for
@@ -114,12 +115,12 @@ class VolumeBacked:
                      'without a freeze: %(error)s',
                      {'request': context.request_id, 'error': error},
                      instance=instance)
-            self._duties.judge(context.request_id, owed.Verdict.of(
+            self._duties.judge(context.request_id, owing.Verdict.of(
                 consistency.crash(str(error))))
 
     def _hold(self, context: seams.RequestContext, instance: seams.Instance,
-              decision: quiesce_policy.Decision) -> None:
-        if decision.policy is quiesce_policy.Policy.SKIP:
+              decision: policy.Decision) -> None:
+        if decision.policy is policy.Policy.SKIP:
             raise exception.NotRequested(decision.reason)
         if decision.reason is not None:
             raise errors.NotFrozen(decision.reason)
@@ -127,7 +128,7 @@ class VolumeBacked:
         agent = self._new_agent(instance, decision)
         with self._freezer.spanning.asking(instance.uuid):
             agent.preflight()
-        watch = self._watches[request_id] = volumes.SnapshotWatch(
+        watch = self._watches[request_id] = cinder.SnapshotWatch(
             functools.partial(volume_snapshots.state, self._volume_api,
                               context))
         try:
@@ -150,11 +151,11 @@ class VolumeBacked:
         if not self._duties.is_wanted(request_id):
             raise exception.GivenUp()
 
-    def _judge(self, request_id: str, watch: volumes.SnapshotWatch,
+    def _judge(self, request_id: str, watch: cinder.SnapshotWatch,
                evidence: proof.Evidence) -> None:
         watch.stop()
         self._watches.pop(request_id, None)
-        self._duties.judge(request_id, owed.Verdict.of(
+        self._duties.judge(request_id, owing.Verdict.of(
             consistency.judge(evidence), watch.seen_until(
                 evidence.closed_at)))
 
@@ -189,7 +190,7 @@ class VolumeBacked:
         self._duties.lend(context)
 
 
-class VolumeBackedMixin(core.CoreMixin):
+class VolumeBackedMixin(compute_host.CoreMixin):
     """Hands volume-backed snapshots over to :class:`VolumeBacked`."""
 
     def __init__(self, virtapi: object, read_only: bool = False) -> None:
@@ -201,7 +202,7 @@ class VolumeBackedMixin(core.CoreMixin):
     def init_host(self, host: str) -> None:
         """See from now on which volume snapshots a request has."""
         super().init_host(host)
-        casts.observe_thaws(self.virtapi, self._volume_backed.thaw_asked)
+        thaw_casts.observe_thaws(self.virtapi, self._volume_backed.thaw_asked)
 
     def is_copying(self, instance: seams.Instance) -> bool:
         """Whether an image-backed snapshot of an instance is in progress.

@@ -28,14 +28,14 @@ import warnings
 
 from oslo_config import cfg
 
-from nova_quiesce import checks
 from nova_quiesce import conf
+from nova_quiesce import conf_checks
 from nova_quiesce import consistency
 from nova_quiesce.freeze import files
 from nova_quiesce.freeze.guard import handle
 from nova_quiesce.freeze.guard import wire
+from nova_quiesce.nova import releases
 from nova_quiesce import policy
-from nova_quiesce import releases
 
 DRIVER = 'quiesce.QuiesceLibvirtDriver'
 _NOVAS = [
@@ -88,7 +88,7 @@ def remarks(options: cfg.ConfigOpts) -> abc.Iterator[str]:
     :param options: the configuration
     """
     if not list(conf.wrong_values(options)):
-        for risk in checks.risks(options):
+        for risk in conf_checks.risks(options):
             yield '[quiesce] %s' % risk
         yield from _on_leases(options.quiesce.lease_directory)
     missing = [name for name in consistency.PROPERTIES
@@ -107,7 +107,7 @@ def problems(options: cfg.ConfigOpts) -> abc.Iterator[str]:
     :returns: a sentence for each, also where there are several
     """
     wrong = list(conf.wrong_values(options))
-    for problem in wrong or checks.problems(options):
+    for problem in wrong or conf_checks.problems(options):
         yield '[quiesce] %s' % problem
     for path in _files(options):
         yield from _misspelt(path)

@@ -26,10 +26,10 @@ from oslo_config import cfg
 
 from nova_quiesce.cmd import check
 from nova_quiesce.cmd import open_ends
-from nova_quiesce.freeze import agent
 from nova_quiesce.freeze import domains
-from nova_quiesce.freeze import duty
+from nova_quiesce.freeze import duties
 from nova_quiesce.freeze import errors
+from nova_quiesce.freeze import guest_agent
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
     libvirt.registerErrorHandler(lambda _context, _error: None, None)
     try:
         return int(arguments.run(arguments))
-    except (cfg.Error, ValueError, duty.DutyError, errors.QuiesceError,
+    except (cfg.Error, ValueError, duties.DutyError, errors.QuiesceError,
             libvirt.libvirtError) as error:
         print('nova-quiesce: %s' % error, file=sys.stderr)
         return 1
@@ -104,8 +104,9 @@ def _thaw(arguments: argparse.Namespace) -> int:
     with contextlib.closing(libvirt.open(arguments.uri)) as connection:
         domain = _find(connection, arguments.domain)
         seconds = arguments.timeout
-        count = agent.Agent(
-            lambda: domain, agent.Timeouts(seconds, seconds, seconds)).thaw()
+        count = guest_agent.Agent(
+            lambda: domain,
+            guest_agent.Timeouts(seconds, seconds, seconds)).thaw()
     print('%s: %d filesystems thawed' % (arguments.domain, count))
     return 0
 

@@ -21,11 +21,11 @@ import time
 
 from oslo_config import cfg
 
-from nova_quiesce.freeze import duty
-from nova_quiesce.freeze import lease as leases
+from nova_quiesce.freeze import duties
 from nova_quiesce.freeze import lease_directory
 from nova_quiesce.freeze import leased_jobs
-from nova_quiesce.record import owed
+from nova_quiesce.freeze import leases
+from nova_quiesce.record import owing
 
 
 def become_owner(path: str) -> None:
@@ -56,7 +56,8 @@ def lines(options: cfg.ConfigOpts) -> abc.Iterator[str]:
         yield _of_lease(lease)
     for problem in problems:
         yield 'no lease: %s: %s' % (problem.name, problem.reason)
-    directory = duty.DutyDirectory(os.path.join(path, lease_directory.DUTIES))
+    directory = duties.DutyDirectory(
+        os.path.join(path, lease_directory.DUTIES))
     if os.path.lexists(directory.path):
         yield from _of_duties(directory)
 
@@ -69,24 +70,24 @@ def _of_lease(lease: leases.Lease) -> str:
         else 'longer than it may be'))
 
 
-def _of_duties(directory: duty.DutyDirectory) -> abc.Iterator[str]:
+def _of_duties(directory: duties.DutyDirectory) -> abc.Iterator[str]:
     found, problems = directory.read_all()
     for one in found:
         try:
             yield (_of_job(one) if one.kind == leased_jobs.KIND
-                   else _of_owed(owed.Owed.of(one)))
-        except owed.NotOwed as error:
+                   else _of_owed(owing.Owed.of(one)))
+        except owing.NotOwed as error:
             yield 'no duty: %s: %s' % (one.id, error)
     for problem in problems:
         yield 'no duty: %s' % problem
 
 
-def _of_job(one: duty.Duty) -> str:
+def _of_job(one: duties.Duty) -> str:
     return ('copied: the disk of instance %s, by a backup job since %s' % (
         one.instance_uuid, one.created))
 
 
-def _of_owed(one: owed.Owed) -> str:
+def _of_owed(one: owing.Owed) -> str:
     verdict = one.verdict
     return ('owed: the record of request %s of project %s for instance %s, '
             'since %s, %s; %s, %s' % (

@@ -21,7 +21,7 @@ import typing
 
 from nova.storage import rbd_utils
 
-from nova_quiesce.cuts import backup
+from nova_quiesce.cuts import backup_job
 
 
 class Driver:
@@ -33,7 +33,7 @@ class Driver:
     """
 
     def __init__(self, driver: typing.Any, image: str,
-                 cutter: backup.Cutter) -> None:
+                 cutter: backup_job.Cutter) -> None:
         self._driver = driver
         self._image = image
         self._cutter = cutter

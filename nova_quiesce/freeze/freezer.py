@@ -23,20 +23,20 @@ import dataclasses
 import logging
 import os
 
-from nova_quiesce.freeze import agent as guest_agent
-from nova_quiesce.freeze import duty
+from nova_quiesce.freeze import duties
 from nova_quiesce.freeze import errors
 from nova_quiesce.freeze import finder
 from nova_quiesce.freeze.guard import handle
 from nova_quiesce.freeze.guard import wire
-from nova_quiesce.freeze import lease as leases
+from nova_quiesce.freeze import guest_agent
 from nova_quiesce.freeze import lease_directory
 from nova_quiesce.freeze import leased_jobs
-from nova_quiesce.freeze import machine as machines
+from nova_quiesce.freeze import leases
+from nova_quiesce.freeze import machines
 from nova_quiesce.freeze import recovery
 from nova_quiesce.freeze import spanning
 from nova_quiesce.freeze import watched_lease
-from nova_quiesce.freeze import window
+from nova_quiesce.freeze import windows
 
 LOG = logging.getLogger(__name__)
 
@@ -118,7 +118,7 @@ class Freezer:
         self._lock = machine.lock()
         self._barred: dict[str, str] = {}
         self.spanning = spanning.SpanningWindows(machine)
-        self.duties = duty.DutyDirectory(os.path.join(
+        self.duties = duties.DutyDirectory(os.path.join(
             self._directory.path, lease_directory.DUTIES))
         self.jobs = leased_jobs.LeasedJobs(
             self.duties, self._guard, connect, machine)
@@ -164,7 +164,7 @@ class Freezer:
             mountpoints, is_strict)
 
     def window(self, agent: guest_agent.Agent,
-               purpose: Purpose) -> window.Window:
+               purpose: Purpose) -> windows.Window:
         """A freeze window, which is not open yet.
 
         :param agent: the guest's agent
@@ -180,7 +180,7 @@ class Freezer:
                 watched_lease.GRACE, presence.domain_id, purpose.is_saved)
 
         answer = _SYNC + purpose.freeze_timeout
-        return window.Window(
+        return windows.Window(
             agent,
             watched_lease.WatchedLease(
                 self._directory, self._guard,
@@ -188,7 +188,7 @@ class Freezer:
                 self._machine,
                 lambda: self._admit(purpose.instance_uuid)),
             purpose.name,
-            window.Limits(purpose.max_freeze_time, self._settings.thaw,
+            windows.Limits(purpose.max_freeze_time, self._settings.thaw,
                           self._settings.retry),
             self._machine, purpose.is_saved)
 

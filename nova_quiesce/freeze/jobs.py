@@ -27,7 +27,7 @@ from xml.etree import ElementTree
 
 import libvirt
 
-from nova_quiesce.freeze import machine as machines
+from nova_quiesce.freeze import machines
 
 LOG = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ import json
 import typing
 
 from nova_quiesce.freeze import files
-from nova_quiesce.freeze import lease as leases
+from nova_quiesce.freeze import leases
 
 #: Of the files. Those of the version before have no id, and are understood.
 VERSION = 2

@@ -24,12 +24,12 @@ import logging
 
 import libvirt
 
-from nova_quiesce.freeze import duty as duties
+from nova_quiesce.freeze import duties
 from nova_quiesce.freeze import errors
 from nova_quiesce.freeze import finder
 from nova_quiesce.freeze.guard import handle
 from nova_quiesce.freeze import jobs
-from nova_quiesce.freeze import machine as machines
+from nova_quiesce.freeze import machines
 from nova_quiesce.freeze import thawing
 
 LOG = logging.getLogger(__name__)

@@ -20,11 +20,11 @@ from collections import abc
 import functools
 import logging
 
-from nova_quiesce.freeze import agent as guest_agent
 from nova_quiesce.freeze import errors
-from nova_quiesce.freeze import lease as leases
+from nova_quiesce.freeze import guest_agent
 from nova_quiesce.freeze import lease_directory
-from nova_quiesce.freeze import machine as machines
+from nova_quiesce.freeze import leases
+from nova_quiesce.freeze import machines
 from nova_quiesce.freeze import thawing
 
 LOG = logging.getLogger(__name__)

@@ -21,9 +21,9 @@ import contextlib
 import logging
 
 from nova_quiesce.freeze import errors
-from nova_quiesce.freeze import evidence as proof
-from nova_quiesce.freeze import machine as machines
-from nova_quiesce.freeze import window as freeze_window
+from nova_quiesce.freeze import machines
+from nova_quiesce.freeze import proof
+from nova_quiesce.freeze import windows
 
 LOG = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ _ABANDONED = ('the request gave up before the filesystems were frozen; they '
 
 
 class _Span:
-    def __init__(self, owner: str, window: freeze_window.Window,
+    def __init__(self, owner: str, window: windows.Window,
                  is_over: machines.Event) -> None:
         self.owner = owner
         self.window = window
@@ -58,8 +58,8 @@ class SpanningWindows:
         self._is_stopped = False
 
     def open(self, instance_uuid: str, owner: str,
-             window: freeze_window.Window,
-             on_close: freeze_window.OnClose) -> None:
+             window: windows.Window,
+             on_close: windows.OnClose) -> None:
         """Freeze a guest and keep it frozen after this call.
 
         :param instance_uuid: whose guest

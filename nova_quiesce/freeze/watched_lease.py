@@ -24,9 +24,9 @@ import logging
 
 from nova_quiesce.freeze import errors
 from nova_quiesce.freeze.guard import handle
-from nova_quiesce.freeze import lease as leases
 from nova_quiesce.freeze import lease_directory
-from nova_quiesce.freeze import machine as machines
+from nova_quiesce.freeze import leases
+from nova_quiesce.freeze import machines
 
 LOG = logging.getLogger(__name__)
 

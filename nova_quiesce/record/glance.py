@@ -27,7 +27,7 @@ from nova.image import glance
 from oslo_log import log as logging
 
 from nova_quiesce import consistency
-from nova_quiesce import seams
+from nova_quiesce.nova import seams
 
 LOG = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from cinderclient import exceptions as cinder_exception
 from nova import exception as nova_exception
 from nova.volume import cinder
 
-from nova_quiesce import seams
+from nova_quiesce.nova import seams
 
 GONE = 'gone'
 #: Cinder takes no longer value.

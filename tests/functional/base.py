@@ -37,7 +37,7 @@ from sqlalchemy import exc
 
 from nova_quiesce import conf as quiesce_conf
 from nova_quiesce import fixture
-from nova_quiesce.freeze import duty
+from nova_quiesce.freeze import duties
 from nova_quiesce.freeze import lease_directory
 from tests.functional import cinder
 from tests.functional import hypervisor
@@ -85,12 +85,12 @@ class QuiesceTestBase(base.ServersTestBase):  # type: ignore[misc]
         #: What the disks show of writes to them.
         self.trace: dict[str, str | int] | None = {'written': 1}
         self.useFixture(fixtures.MonkeyPatch(
-            'nova_quiesce.traces.of', lambda path: self.trace))
+            'nova_quiesce.shutdown.traces.of', lambda path: self.trace))
         self.useFixture(fixtures.MonkeyPatch(
             'nova_quiesce.freeze.thawing.LOST_COMMAND', 0.5))
         # Another connection of Nova's fake would have other domains.
         self.useFixture(fixtures.MonkeyPatch(
-            'nova_quiesce.core.CoreMixin._new_connection',
+            'nova_quiesce.compute_host.CoreMixin._new_connection',
             lambda driver: driver._host.get_connection()))
         self.frozen_at_cut: list[bool] = []
         #: Called as a record is written onto an image.
@@ -138,9 +138,9 @@ class QuiesceTestBase(base.ServersTestBase):  # type: ignore[misc]
         """The driver of the one compute service."""
         return self.computes['compute1'].driver
 
-    def duties(self) -> list[duty.Duty]:
+    def duties(self) -> list[duties.Duty]:
         """What requests owe, as it is on the disk."""
-        found, problems = duty.DutyDirectory(
+        found, problems = duties.DutyDirectory(
             os.path.join(self.leases.path, 'duties')).read_all()
         self.assertEqual([], problems)
         return found

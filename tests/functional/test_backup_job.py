@@ -19,7 +19,7 @@ from xml.etree import ElementTree
 import fixtures
 import libvirt
 
-from nova_quiesce.cuts import convert
+from nova_quiesce.copy import convert
 from nova_quiesce import fixture
 from tests.functional import base
 from tests.functional import hypervisor
@@ -42,7 +42,7 @@ class BackupJobTestCase(base.QuiesceTestBase):
         self.flags(snapshots_directory=self.directory, group='libvirt')
         self.flags(direct_upload=False, group='quiesce')
         self.convert = self.useFixture(fixtures.MockPatch(
-            'nova_quiesce.cuts.convert.convert',
+            'nova_quiesce.copy.convert.convert',
             side_effect=self._convert)).mock
         self.frozen_at_copy: list[bool] = []
         self.frozen_at_begin: list[bool] = []
@@ -180,7 +180,7 @@ class LocalDiskTest(BackupJobTestCase):
             watch(50)  # type: ignore[operator]
 
         self.convert.side_effect = delete
-        with mock.patch('nova_quiesce.cuts.watch.ASK_INTERVAL', 0.01):
+        with mock.patch('nova_quiesce.copy.monitor.ASK_INTERVAL', 0.01):
             image_id = self.create_image(server)
         self.assertNotIn(image_id, self.glance.images)
         self.assertEqual('ACTIVE', self.api.get_server(

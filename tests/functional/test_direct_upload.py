@@ -25,7 +25,7 @@ from nova import exception as nova_exception
 
 from nova_quiesce import fixture
 from tests.functional import base
-from tests import nbd
+from tests import nbd_server
 
 MIB = 1 << 20
 
@@ -38,7 +38,7 @@ class DirectUploadTest(base.QuiesceTestBase):
         super().setUp()
         self.directory = self.useFixture(fixtures.TempDir()).path
         self.flags(snapshots_directory=self.directory, group='libvirt')
-        self.disk = self.useFixture(nbd.DiskFixture(
+        self.disk = self.useFixture(nbd_server.DiskFixture(
             4 * MIB, (1, 0, MIB), (2, 3 * MIB, 512)))
         self.uploads: list[bytes] = []
         self.on_read: abc.Callable[[], None] = lambda: None
@@ -115,7 +115,7 @@ class DirectUploadTest(base.QuiesceTestBase):
     def test_export_that_breaks(self) -> None:
         self.flags(snapshot_image_format='raw', group='libvirt')
         self.useFixture(fixtures.MockPatch(
-            'nova_quiesce.cuts.streamed.command', return_value=[
+            'nova_quiesce.copy.streamed.command', return_value=[
                 'sh', '-c', r"printf '\0\0\0\0\0\0\0\4ab'; echo broken >&2"]))
         server = self.boot(base.QUIESCED)
         image_id = self.create_image(server)
@@ -151,7 +151,7 @@ class DirectUploadTest(base.QuiesceTestBase):
     def test_guest_that_is_stuck_while_glance_stands_still(self) -> None:
         server = self.boot(base.QUIESCED)
         self.useFixture(fixtures.MonkeyPatch(
-            'nova_quiesce.cuts.convert.LOOK_INTERVAL', 0.01))
+            'nova_quiesce.copy.convert.LOOK_INTERVAL', 0.01))
         resume = self.useFixture(fixtures.MockPatch(
             'nova.tests.fixtures.libvirt.Domain.resume',
             side_effect=lambda: self.guest.resume())).mock

@@ -25,8 +25,8 @@ import libvirt
 from nova.compute import rpcapi
 
 from nova_quiesce import fixture
-from nova_quiesce.freeze import lease as leases
-from nova_quiesce.freeze import machine
+from nova_quiesce.freeze import leases
+from nova_quiesce.freeze import machines
 from tests.functional import base
 
 CALLS = ['fsInfo', 'fsFreeze', 'fsThaw']
@@ -170,7 +170,7 @@ class FreezeFaultTest(base.QuiesceTestBase):
         server = self.boot_from_volume(base.QUIESCED)
         domain = self.driver._find_domain(server['id'])
         self.leases.acquire(leases.Lease.new(
-            machine.REAL, server['id'], 'req-1', 'a test', 60, domain.ID()))
+            machines.REAL, server['id'], 'req-1', 'a test', 60, domain.ID()))
         self.guest.frozen = True
         self.driver.init_host('compute1')
         self.assert_released()

@@ -25,7 +25,7 @@ from nova import conf
 from nova import context
 from nova import objects
 
-from nova_quiesce import inheritance
+from nova_quiesce.record import inheritance
 from tests.functional import base
 
 #: What the operator's guide has nova-api's configuration say.

@@ -183,7 +183,7 @@ class CopyTestCase(base.LabTestCase):
     def _reads_disk(self, command: list[str]) -> bool:
         ours = '%s/' % self.lab.paths.root
         return (command[:2] == ['qemu-img', 'convert'] or
-                command[1:3] == ['-m', 'nova_quiesce.stream']) and any(
+                command[1:3] == ['-m', 'nova_quiesce.copy.stream']) and any(
                     ours in argument for argument in command)
 
     def fill(self, mebibytes: int) -> str:

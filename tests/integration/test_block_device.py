@@ -27,11 +27,11 @@ from nova import conf as nova_conf
 from nova import privsep
 
 from nova_quiesce import conf
-from nova_quiesce.cuts import backup
+from nova_quiesce.copy import disk_copy
+from nova_quiesce.cuts import backup_job
 from nova_quiesce.freeze import freezer
-from nova_quiesce import live
 from nova_quiesce import policy
-from nova_quiesce import snapshot as taken
+from nova_quiesce import snapshots
 from quiescelab import oracle
 
 from tests.integration import copies
@@ -99,7 +99,7 @@ class BlockDeviceTest(copies.CopyTestCase):
         with self.domain() as domain:
             agent = self.freezer.agent(
                 self.server['id'], LIMITS.freeze_timeout)
-            snapshot = taken.Snapshot(
+            snapshot = snapshots.Snapshot(
                 policy.Decision(policy.Policy.REQUIRE, LIMITS), agent,
                 lambda is_saved: self.freezer.window(agent, freezer.Purpose(
                     self.server['id'], 'test', 'req-test', 'snapshot',
@@ -121,10 +121,10 @@ class BlockDeviceTest(copies.CopyTestCase):
         return types.SimpleNamespace(uuid=self.server['id'], name='test')
 
     def _copy(self, domain: typing.Any,
-              cutter: backup.Cutter) -> pathlib.Path:
+              cutter: backup_job.Cutter) -> pathlib.Path:
         image = self.scratch / 'image'
         before = self._written()
-        live.copy(live.Source(
+        disk_copy.copy(disk_copy.Source(
             domain, self.device, self._instance(), lambda: None,
             self.freezer.jobs, lambda: domain), str(image), 'raw', cutter)
         self.assertGreater(self._written(), before)

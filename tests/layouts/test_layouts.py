@@ -87,7 +87,7 @@ class Layout(testtools.TestCase):
         :param added: the modules
         """
         ours = {name for name in added if not name.startswith('__editable__')}
-        self.assertEqual({'nova_quiesce', 'nova_quiesce.alias'}, ours)
+        self.assertEqual({'nova_quiesce', 'nova_quiesce.nova.alias'}, ours)
 
     def assert_fails(self) -> None:
         """Check that the driver came from this package, and Nova is well."""

@@ -17,8 +17,8 @@ import datetime
 import unittest
 
 from nova_quiesce import consistency
-from nova_quiesce.freeze import evidence as proof
 from nova_quiesce.freeze import filesystems
+from nova_quiesce.freeze import proof
 
 LISTED = (filesystems.Filesystem('/', 'vda1', 'ext4'),
           filesystems.Filesystem('/data', 'vdb', 'ext4'))

@@ -19,15 +19,15 @@ from nova import exception as nova_exception
 from nova import rpc
 from oslo_messaging._drivers import common
 
-from nova_quiesce import answers
 from nova_quiesce.freeze import errors
+from nova_quiesce.nova import api_errors
 
 
 class RefusalTest(unittest.TestCase):
 
     def test_crosses_the_rpc(self) -> None:
         try:
-            raise answers.refusal(errors.AgentNotConnected())
+            raise api_errors.refusal(errors.AgentNotConnected())
         except Exception:
             sent = common.serialize_remote_exception(sys.exc_info())
         received = common.deserialize_remote_exception(

@@ -20,7 +20,7 @@ import unittest
 from nova_quiesce import exception
 from nova_quiesce.freeze import errors
 from nova_quiesce.freeze.guard import handle
-from nova_quiesce.freeze import lease
+from nova_quiesce.freeze import leases
 from nova_quiesce.freeze import watched_lease
 from nova_quiesce import policy
 from nova_quiesce.record import events
@@ -40,7 +40,7 @@ ARGUMENTS: dict[type, tuple[typing.Any, ...]] = {
     errors.FreezeTimedOut: (600,),
     errors.UnknownMountpoint: (MOUNTPOINT,),
     errors.WindowBusy: ('req-' + 36 * 'x',),
-    lease.LeaseHeld: (('req-' + 36 * 'x',),),
+    leases.LeaseHeld: (('req-' + 36 * 'x',),),
 }
 #: What costs a tenant data, or is not a tenant's to do.
 HARMFUL = ('rebuild', 'nova-quiesce', 'reset', 'reboot', 'delete', 'recreate',
@@ -48,7 +48,7 @@ HARMFUL = ('rebuild', 'nova-quiesce', 'reset', 'reboot', 'delete', 'recreate',
 
 
 def _with_a_text_of_their_own() -> abc.Iterator[type[Exception]]:
-    for module in (errors, exception, handle, watched_lease, lease):
+    for module in (errors, exception, handle, watched_lease, leases):
         for _, found in inspect.getmembers(module, inspect.isclass):
             if issubclass(found, errors.NotFrozen | errors.MaybeFrozen |
                           exception.CopyFailed) and '__init__' in vars(found):

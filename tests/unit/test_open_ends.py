@@ -19,11 +19,11 @@ import unittest
 from unittest import mock
 
 from nova_quiesce.cmd import open_ends
-from nova_quiesce.freeze import duty
+from nova_quiesce.freeze import duties
 from nova_quiesce.freeze import lease_directory
-from tests.unit.freeze import test_duty
+from tests.unit.freeze import test_duties
 from tests.unit.freeze import test_lease_directory
-from tests.unit.record import test_owed
+from tests.unit.record import test_owing
 from tests.unit import test_main
 
 
@@ -52,20 +52,20 @@ class ListTest(unittest.TestCase):
         directory.prepare()
         self.assertEqual([], self._run())
         directory.acquire(test_lease_directory.new_lease('req-9'))
-        duties = duty.DutyDirectory(str(self.path / 'duties'))
-        duties.prepare()
-        duties.write(test_owed.new().duty)
-        duties.write(test_owed.new(False).listed(('s1',)).judged(
-            test_owed.CRASH).duty)
+        owed_here = duties.DutyDirectory(str(self.path / 'duties'))
+        owed_here.prepare()
+        owed_here.write(test_owing.new().duty)
+        owed_here.write(test_owing.new(False).listed(('s1',)).judged(
+            test_owing.CRASH).duty)
         (self.path / 'duties' / 'stray').touch()
-        duties.write(test_duty.new_duty(more='than known'))
+        owed_here.write(test_duties.new_duty(more='than known'))
         lease, *owed, other, stray = self._run()
         self.assertIn('request req-9', lease)
         self.assertIn('s more at most', lease)
         self.assertIn("required; not cut yet, nova-api's list is missing",
                       owed[0])
         self.assertIn('preferred; crash, image not recorded yet', owed[1])
-        self.assertIn(test_duty.UUID, owed[0])
+        self.assertIn(test_duties.UUID, owed[0])
         self.assertTrue(other.startswith('no duty: '))
         self.assertIn('stray', stray)
 

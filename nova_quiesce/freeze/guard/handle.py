@@ -27,10 +27,10 @@ import sys
 import threading
 import time
 
-from nova_quiesce.freeze import duty as duties
+from nova_quiesce.freeze import duties
 from nova_quiesce.freeze import errors
 from nova_quiesce.freeze.guard import wire
-from nova_quiesce.freeze import lease as leases
+from nova_quiesce.freeze import leases
 
 LOG = logging.getLogger(__name__)
 

@@ -17,12 +17,12 @@ The job's files belong to the hypervisor's user, and stay for the next
 nova-compute: the guard has no rights to remove them.
 """
 
-from nova_quiesce.freeze import duty as duties
+from nova_quiesce.freeze import duties
 from nova_quiesce.freeze import errors
 from nova_quiesce.freeze import finder
 from nova_quiesce.freeze.guard import kept
 from nova_quiesce.freeze import jobs
-from nova_quiesce.freeze import machine as machines
+from nova_quiesce.freeze import machines
 from nova_quiesce.freeze import thawing
 
 class JobKeeper(kept.Kept):

@@ -17,14 +17,14 @@ that a guest that hangs delays no other: libvirtd carries out only a few calls
 of one connection at a time.
 """
 
-from nova_quiesce.freeze import agent as guest_agent
 from nova_quiesce.freeze import errors
 from nova_quiesce.freeze import finder
 from nova_quiesce.freeze.guard import kept
 from nova_quiesce.freeze.guard import wire
-from nova_quiesce.freeze import lease as leases
+from nova_quiesce.freeze import guest_agent
 from nova_quiesce.freeze import lease_directory
-from nova_quiesce.freeze import machine as machines
+from nova_quiesce.freeze import leases
+from nova_quiesce.freeze import machines
 from nova_quiesce.freeze import thawing
 
 class Keeper(kept.Kept):

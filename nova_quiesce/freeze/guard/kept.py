@@ -14,7 +14,7 @@
 
 import logging
 
-from nova_quiesce.freeze import machine as machines
+from nova_quiesce.freeze import machines
 
 LOG = logging.getLogger(__name__)
 

@@ -21,16 +21,16 @@ import struct
 import threading
 import typing
 
-from nova_quiesce.freeze import duty as duties
+from nova_quiesce.freeze import duties
 from nova_quiesce.freeze import finder
 from nova_quiesce.freeze.guard import job_keeper
 from nova_quiesce.freeze.guard import keeper
 from nova_quiesce.freeze.guard import kept
 from nova_quiesce.freeze.guard import wire
 from nova_quiesce.freeze import jobs
-from nova_quiesce.freeze import lease as leases
 from nova_quiesce.freeze import lease_directory
-from nova_quiesce.freeze import machine as machines
+from nova_quiesce.freeze import leases
+from nova_quiesce.freeze import machines
 
 LOG = logging.getLogger(__name__)
 

@@ -35,9 +35,9 @@ from nova_quiesce.freeze import finder
 from nova_quiesce.freeze.guard import handle
 from nova_quiesce.freeze.guard import process
 from nova_quiesce.freeze.guard import wire
-from nova_quiesce.freeze import lease as leases
 from nova_quiesce.freeze import lease_directory
-from nova_quiesce.freeze import machine
+from nova_quiesce.freeze import leases
+from nova_quiesce.freeze import machines
 
 #: libvirt's ``ID()`` of each guest.
 DOMAIN_ID = 7
@@ -179,7 +179,7 @@ def freeze(state: pathlib.Path, guard: handle.Guard, number: int,
     guest = Guest(state / uuid)
     guest.path.mkdir(exist_ok=True)
     lease = leases.Lease.new(
-        machine.REAL, uuid, 'req-1', 'snapshot', seconds, DOMAIN_ID)
+        machines.REAL, uuid, 'req-1', 'snapshot', seconds, DOMAIN_ID)
     directory = lease_directory.LeaseDirectory(str(state / 'leases'))
     directory.prepare()
     directory.acquire(lease)

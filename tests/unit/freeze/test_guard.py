@@ -28,14 +28,14 @@ from unittest import mock
 import libvirt
 
 from nova_quiesce import fixture
-from nova_quiesce.freeze import duty
+from nova_quiesce.freeze import duties
 from nova_quiesce.freeze import finder
 from nova_quiesce.freeze.guard import keeper
 from nova_quiesce.freeze.guard import session
 from nova_quiesce.freeze.guard import wire
-from nova_quiesce.freeze import lease as leases
 from nova_quiesce.freeze import lease_directory
-from nova_quiesce.freeze import machine
+from nova_quiesce.freeze import leases
+from nova_quiesce.freeze import machines
 from nova_quiesce.freeze import thawing
 
 UUID = '0e5a17e4-2d32-4f1b-8a55-33f2a9a0e7a1'
@@ -134,7 +134,8 @@ class GuardTestCase(unittest.TestCase):
     def _lease(self, seconds: float = NEVER, uuid: str = UUID,
                domain_id: int = 1) -> leases.Lease:
         lease = leases.Lease.new(
-            machine.REAL, uuid, 'req-1', 'volume snapshot', seconds, domain_id)
+            machines.REAL, uuid, 'req-1', 'volume snapshot', seconds,
+            domain_id)
         self.directory.acquire(lease)
         self.hypervisor.guests[uuid].frozen = True
         return lease
@@ -150,7 +151,7 @@ class KeeperTest(GuardTestCase):
         kept = keeper.Keeper(
             lease, self.directory, self.hypervisor.open,
             wire.Settings('fake:///', str(self.path), 1, 1, 0.01),
-            machine.REAL)
+            machines.REAL)
         kept.start()
         return kept
 
@@ -351,7 +352,7 @@ class KeeperTest(GuardTestCase):
             kept.end('nova-compute is gone')
             wait_until(lambda: 'fsThaw' in self.guest.calls)
             self.directory.update(UUID, lambda _: leases.Lease.new(
-                machine.REAL, UUID, 'req-2', 'snapshot', NEVER, 1))
+                machines.REAL, UUID, 'req-2', 'snapshot', NEVER, 1))
             kept.join()
         self.assertIn('frozen anew', logs.output[-1])
         successor = self.directory.read(UUID)
@@ -512,7 +513,7 @@ class SessionTest(GuardTestCase):
         """nova-compute has lost this guard, and looks for another."""
         self.guest.backup = JOB
         self._start()
-        self._ask({'keep_job': dataclasses.asdict(duty.Duty(
+        self._ask({'keep_job': dataclasses.asdict(duties.Duty(
             UUID, 'backup-job', {'socket': '/a/nbd', 'scratch': '/a/scr'}))})
         self._end()
         self.assertEqual(JOB, self.guest.backup)
@@ -520,7 +521,7 @@ class SessionTest(GuardTestCase):
     def test_end_of_nova_compute_ends_its_jobs(self) -> None:
         self.guest.backup = JOB
         self._start()
-        self._ask({'keep_job': dataclasses.asdict(duty.Duty(
+        self._ask({'keep_job': dataclasses.asdict(duties.Duty(
             UUID, 'backup-job', {'socket': '/a/nbd', 'scratch': '/a/scr'}))})
         with mock.patch.object(self.session._channel, 'is_peer_gone',
                                autospec=True, return_value=True):

@@ -27,8 +27,8 @@ from unittest import mock
 
 from nova_quiesce.freeze.guard import handle
 from nova_quiesce.freeze.guard import wire
-from nova_quiesce.freeze import lease as leases
 from nova_quiesce.freeze import lease_directory
+from nova_quiesce.freeze import leases
 from tests.unit.freeze import guard_program
 from tests.unit.freeze import test_guard
 

@@ -24,9 +24,9 @@ import unittest
 from unittest import mock
 
 from nova_quiesce.freeze import files
-from nova_quiesce.freeze import lease as leases
 from nova_quiesce.freeze import lease_directory
-from nova_quiesce.freeze import machine
+from nova_quiesce.freeze import leases
+from nova_quiesce.freeze import machines
 
 UUID = '0e5a17e4-2d32-4f1b-8a55-33f2a9a0e7a1'
 OTHER = '0e5a17e4-2d32-4f1b-8a55-33f2a9a0e7a2'
@@ -34,7 +34,7 @@ OTHER = '0e5a17e4-2d32-4f1b-8a55-33f2a9a0e7a2'
 
 def new_lease(owner: str = 'req-1', uuid: str = UUID) -> leases.Lease:
     """A lease of a minute."""
-    return leases.Lease.new(machine.REAL, uuid, owner, 'snapshot', 60, 7)
+    return leases.Lease.new(machines.REAL, uuid, owner, 'snapshot', 60, 7)
 
 
 class DirectoryTestCase(unittest.TestCase):
@@ -273,9 +273,10 @@ class ContentionTest(PreparedTestCase):
     def test_held_across_processes(self) -> None:
         program = (
             'import sys\n'
-            'from nova_quiesce.freeze import lease, lease_directory, machine\n'
+            'from nova_quiesce.freeze import lease_directory, leases\n'
+            'from nova_quiesce.freeze import machines\n'
             'lease_directory.LeaseDirectory(sys.argv[1]).acquire('
-            'lease.Lease.new(machine.REAL, sys.argv[2], "req-far", '
+            'leases.Lease.new(machines.REAL, sys.argv[2], "req-far", '
             '"snapshot", 60, 7))\n')
         subprocess.run([sys.executable, '-c', program, self.path, UUID],
                        check=True)

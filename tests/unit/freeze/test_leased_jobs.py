@@ -22,13 +22,13 @@ from unittest import mock
 import libvirt
 
 from nova_quiesce import fixture
-from nova_quiesce.freeze import duty
+from nova_quiesce.freeze import duties
 from nova_quiesce.freeze.guard import handle
 from nova_quiesce.freeze.guard import job_keeper
 from nova_quiesce.freeze.guard import kept
 from nova_quiesce.freeze import jobs
 from nova_quiesce.freeze import leased_jobs
-from nova_quiesce.freeze import machine
+from nova_quiesce.freeze import machines
 from tests.unit.freeze import test_guard
 
 UUID = test_guard.UUID
@@ -46,7 +46,7 @@ class JobTestCase(unittest.TestCase):
         super().setUp()
         scratch = tempfile.TemporaryDirectory()
         self.addCleanup(scratch.cleanup)
-        self.directory = duty.DutyDirectory(
+        self.directory = duties.DutyDirectory(
             str(pathlib.Path(scratch.name, 'duties')))
         self.directory.prepare()
         self.hypervisor = test_guard.Hypervisor()
@@ -55,7 +55,7 @@ class JobTestCase(unittest.TestCase):
         self.guard = mock.create_autospec(handle.Guard, instance=True)
         self.guard.defer.side_effect = lambda call, *given: call(*given)
         self.jobs = leased_jobs.LeasedJobs(
-            self.directory, self.guard, self.hypervisor.open, machine.REAL)
+            self.directory, self.guard, self.hypervisor.open, machines.REAL)
         self.addCleanup(
             lambda: self.assertEqual(0, self.hypervisor.connections))
 
@@ -93,7 +93,7 @@ class LeasedJobsTest(JobTestCase):
     def test_libvirtd_is_restarted(self) -> None:
         lease = self.jobs.take(UUID, FILES)
         self.hypervisor.is_up = False
-        sleep = mock.create_autospec(machine.RealMachine, instance=True)
+        sleep = mock.create_autospec(machines.RealMachine, instance=True)
         sleep.monotonic.return_value = 0.0
         sleep.sleep.side_effect = lambda _: setattr(
             self.hypervisor, 'is_up', True)
@@ -149,7 +149,7 @@ class LeasedJobsTest(JobTestCase):
         self.assertEqual([], self.jobs.left())
 
     def test_what_is_another_kind_of_duty(self) -> None:
-        other = duty.Duty(UUID, 'a-record', {})
+        other = duties.Duty(UUID, 'a-record', {})
         self.directory.write(other)
         self.assertEqual([], self.jobs.left())
         with self.assertRaises(jobs.InvalidJob):
@@ -168,8 +168,8 @@ class JobKeeperTest(JobTestCase):
 
     def _keep(self) -> job_keeper.JobKeeper:
         keeper = job_keeper.JobKeeper(
-            duty.Duty(UUID, leased_jobs.KIND, dataclasses.asdict(FILES)),
-            FILES, self.hypervisor.open, 0.01, machine.REAL)
+            duties.Duty(UUID, leased_jobs.KIND, dataclasses.asdict(FILES)),
+            FILES, self.hypervisor.open, 0.01, machines.REAL)
         keeper.start()
         return keeper
 

@@ -19,11 +19,11 @@ import threading
 import unittest
 
 from nova_quiesce import fixture
-from nova_quiesce.freeze import agent
 from nova_quiesce.freeze import errors
-from nova_quiesce.freeze import lease as leases
+from nova_quiesce.freeze import guest_agent
 from nova_quiesce.freeze import lease_directory
-from nova_quiesce.freeze import machine
+from nova_quiesce.freeze import leases
+from nova_quiesce.freeze import machines
 from nova_quiesce.freeze import recovery
 
 UUID = '11111111-2222-4333-8444-555555555555'
@@ -51,21 +51,21 @@ class RecoveryTest(unittest.TestCase):
     def _leave(self, uuid: str = UUID, domain_id: int = 1,
                boot_id: str | None = None) -> None:
         lease = leases.Lease.new(
-            machine.REAL, uuid, 'req-1', 'a test', 60, domain_id)
+            machines.REAL, uuid, 'req-1', 'a test', 60, domain_id)
         self.directory.acquire(dataclasses.replace(
             lease, boot_id=boot_id or lease.boot_id))
 
-    def _new_agent(self, uuid: str) -> agent.Agent:
+    def _new_agent(self, uuid: str) -> guest_agent.Agent:
         def find() -> fixture.FakeDomain:
             if uuid not in self.domains:
                 raise errors.GuestGone()
             return self.domains[uuid]
 
-        return agent.Agent(find, agent.Timeouts(1, 1, 1))
+        return guest_agent.Agent(find, guest_agent.Timeouts(1, 1, 1))
 
     def _recover(self, patience: float = 10) -> None:
         recovery.Recovery(self.directory, self._new_agent, 0.01,
-                          machine.REAL).run(patience)
+                          machines.REAL).run(patience)
 
     def _assert_left(self, *uuids: str) -> None:
         found, _ = self.directory.read_all()

@@ -19,10 +19,10 @@ from unittest import mock
 from nova_quiesce import consistency
 from nova_quiesce import fixture
 from nova_quiesce.freeze import errors
-from nova_quiesce.freeze import evidence as proof
-from nova_quiesce.freeze import machine
+from nova_quiesce.freeze import machines
+from nova_quiesce.freeze import proof
 from nova_quiesce.freeze import spanning
-from tests.unit.freeze import test_window
+from tests.unit.freeze import test_windows
 
 LONG = 60
 
@@ -34,7 +34,7 @@ class SpanningWindowsTest(unittest.TestCase):
         self.domain = fixture.FakeDomain()
         self.closed: list[proof.Evidence] = []
         self.ended = threading.Event()
-        self.windows = spanning.SpanningWindows(machine.REAL)
+        self.windows = spanning.SpanningWindows(machines.REAL)
         self.addCleanup(self._assert_thawed)
 
     def _assert_thawed(self) -> None:
@@ -47,7 +47,7 @@ class SpanningWindowsTest(unittest.TestCase):
 
     def _open(self, owner: str = 'req-1', seconds: float = LONG) -> None:
         self.windows.open(
-            'uuid', owner, test_window.new_window(
+            'uuid', owner, test_windows.new_window(
                 self.domain, longest=seconds), self._on_close)
 
     def test_frozen_from_open_to_close(self) -> None:
@@ -126,7 +126,7 @@ class SpanningWindowsTest(unittest.TestCase):
         others = [fixture.FakeDomain() for _ in range(2)]
         for number, domain in enumerate(others):
             self.windows.open(
-                'uuid-%d' % number, 'req', test_window.new_window(domain),
+                'uuid-%d' % number, 'req', test_windows.new_window(domain),
                 mock.Mock(side_effect=RuntimeError))
         with self.assertLogs('nova_quiesce.freeze.spanning', 'ERROR'):
             self.windows.close_all('it stops')
@@ -134,7 +134,7 @@ class SpanningWindowsTest(unittest.TestCase):
 
     def test_deadline(self) -> None:
         self._open(seconds=0.05)
-        self.assertTrue(self.ended.wait(test_window.SOON))
+        self.assertTrue(self.ended.wait(test_windows.SOON))
         self.assertFalse(self.domain.frozen)
         self.assertFalse(self.windows.close('uuid', 'req-1'))
         record = consistency.judge(self.closed[0])

@@ -16,8 +16,8 @@ import typing
 import unittest
 
 from nova_quiesce import fixture
-from nova_quiesce.freeze import agent
 from nova_quiesce.freeze import errors
+from nova_quiesce.freeze import guest_agent
 from nova_quiesce.freeze import thawing
 
 #: More seconds than any of these needs.
@@ -37,7 +37,8 @@ class ThawingTest(unittest.TestCase):
     def _new(self, frozen: int | None = 2,
              settling: float = 0.0) -> thawing.Thawing:
         return thawing.Thawing(
-            agent.Agent(lambda: self.guest, agent.Timeouts(1, 1, 1)),
+            guest_agent.Agent(
+                lambda: self.guest, guest_agent.Timeouts(1, 1, 1)),
             lambda: self.stale, frozen, 0.5, lambda: self.now, settling,
             is_fresh=True)
 

@@ -19,9 +19,9 @@ from unittest import mock
 
 from nova_quiesce.freeze import errors
 from nova_quiesce.freeze.guard import handle
-from nova_quiesce.freeze import lease as leases
 from nova_quiesce.freeze import lease_directory
-from nova_quiesce.freeze import machine
+from nova_quiesce.freeze import leases
+from nova_quiesce.freeze import machines
 from nova_quiesce.freeze import watched_lease
 from tests.unit.freeze import test_guard
 
@@ -46,8 +46,8 @@ class WatchedLeaseTest(unittest.TestCase):
         return watched_lease.WatchedLease(
             self.directory, guard or self.guard, is_guard_required,
             lambda: leases.Lease.new(
-                machine.REAL, UUID, 'req-1', 'a test', 60, 1), 5,
-            machine.REAL, self.admit)
+                machines.REAL, UUID, 'req-1', 'a test', 60, 1), 5,
+            machines.REAL, self.admit)
 
     def _on_disk(self) -> leases.Lease | None:
         return self.directory.read(UUID)
@@ -72,7 +72,7 @@ class WatchedLeaseTest(unittest.TestCase):
     def test_deadline_is_brought_forward(self) -> None:
         held = self._new()
         held.take()
-        held.limit(machine.REAL.monotonic() + 1)
+        held.limit(machines.REAL.monotonic() + 1)
         first, second = [call.args[0] for call in
                          self.guard.watch.call_args_list]
         self.assertLess(second.deadline, first.deadline)
@@ -84,14 +84,14 @@ class WatchedLeaseTest(unittest.TestCase):
         held.take()
         told, = [call.args[0] for call in self.guard.watch.call_args_list]
         self.assertTrue(told.is_same(held.lease))
-        self.assertLess(told.deadline, machine.REAL.monotonic() + 6)
+        self.assertLess(told.deadline, machines.REAL.monotonic() + 6)
         on_disk = self._on_disk()
         assert on_disk is not None
         self.assertGreater(on_disk.deadline, told.deadline + 50)
 
     def test_guard_that_took_its_time(self) -> None:
         """That is none of the freeze's."""
-        clock = mock.create_autospec(machine.RealMachine, instance=True)
+        clock = mock.create_autospec(machines.RealMachine, instance=True)
         clock.monotonic.side_effect = [100.0, 117.0]
         held = self._new()
         held._machine = clock
@@ -104,7 +104,7 @@ class WatchedLeaseTest(unittest.TestCase):
         held = self._new()
         held.take()
         held.drop()
-        held.limit(machine.REAL.monotonic() + 1)
+        held.limit(machines.REAL.monotonic() + 1)
         self.assertEqual(1, self.guard.watch.call_count)
 
     def test_one_per_instance(self) -> None:

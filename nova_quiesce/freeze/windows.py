@@ -1,0 +1,322 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""The freeze window: from sending the freeze to the thaw's answer.
+
+Every way out of a window leads through a thaw, also out of one that never
+opened properly: a freeze that failed or timed out may still have reached the
+guest, or reach it later. And it has one deadline, counted from the freeze's
+answer: this process thaws then, whatever the cut does; the guard does so a
+little later, should this process be gone; and what was cut until then is
+worth nothing.
+"""
+
+from collections import abc
+import contextlib
+import dataclasses
+import datetime
+import functools
+import logging
+
+from nova_quiesce.freeze import errors
+from nova_quiesce.freeze import guest_agent
+from nova_quiesce.freeze import leases
+from nova_quiesce.freeze import machines
+from nova_quiesce.freeze import proof
+from nova_quiesce.freeze import thawing
+from nova_quiesce.freeze import watched_lease
+
+LOG = logging.getLogger(__name__)
+
+#: Called once with what a window shows, after it closed.
+OnClose = abc.Callable[[proof.Evidence], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """How long the steps of a window may take, in seconds.
+
+    :ivar frozen: the guest may stay frozen, while it runs
+    :ivar thaw: a thaw is waited for, before it goes on in the background
+    :ivar retry: the first pause between two tries to thaw
+    """
+
+    frozen: float
+    thaw: float
+    retry: float
+
+
+class Window:
+    """One freeze of one guest.
+
+    :param agent: the guest's agent
+    :param lease: what outlives this process while the guest is frozen
+    :param name: what to call the guest in the log
+    :param limits: how long its steps may take
+    :param machine: whose clocks and threads it uses
+    :param is_saved: whether the guest is suspended to disk inside it: while
+        it stands still, its time does
+    """
+
+    def __init__(self, agent: guest_agent.Agent,
+                 lease: watched_lease.WatchedLease, name: str, limits: Limits,
+                 machine: machines.Machine, is_saved: bool = False) -> None:
+        self._agent = agent
+        self._lease = lease
+        self._name = name
+        self._limits = limits
+        self._machine = machine
+        self._is_saved = is_saved
+        self._on_close: OnClose | None = None
+        self._started = 0.0
+        self._ended = 0.0
+        self._deadline = 0.0
+        self._frozen_at: datetime.datetime | None = None
+        self._frozen = 0
+        self._evidence: proof.Evidence | None = None
+        self._lock = machine.lock()
+        self._is_closing = False
+        #: The freeze was answered, or will not be.
+        self._answered = machine.event()
+        #: The window closes, or never opened.
+        self._left = machine.event()
+        self._closed = machine.event()
+
+    def open(self, on_close: OnClose | None = None) -> None:
+        """Freeze the guest.
+
+        :param on_close: called once the window is closed, by :meth:`close`
+            or at the deadline
+        :raises NotFrozen: the guest was not frozen
+        :raises MaybeFrozen: it may have been; it was thawed, or is being
+            thawed in the background
+        """
+        self._on_close = on_close
+        self._lease.take()
+        lease = self._lease.lease
+        try:
+            self._prepare_deadline()
+            self._freeze()
+        except errors.NotFrozen:
+            self._lease.drop()
+            raise
+        except BaseException as error:
+            # Whatever it was, the freeze may have been sent.
+            self._thaw(self._new_thawing(
+                lease, getattr(error, 'frozen', None), _settling(error)))
+            raise
+        finally:
+            if self._frozen_at is None:
+                self._left.set()
+            self._answered.set()
+        LOG.info('Guest %(name)s: froze %(count)d filesystems',
+                 {'name': self._name, 'count': self._frozen})
+
+    def _prepare_deadline(self) -> None:
+        try:
+            self._machine.start('deadline-%s' % self._name,
+                                self._keep_deadline)
+        except RuntimeError as error:
+            raise errors.NoThread() from error
+
+    def _freeze(self) -> None:
+        self._started = self._machine.monotonic()
+        self._frozen = self._agent.freeze()
+        self._deadline = self._machine.monotonic() + self._limits.frozen
+        self._frozen_at = self._machine.now()
+
+    def restart(self) -> None:
+        """Count the time anew, because the guest begins to run again."""
+        self._deadline = self._machine.monotonic() + self._limits.frozen
+        self._lease.limit(self._deadline)
+
+    def close(self, lapse: str | None = None) -> proof.Evidence:
+        """Thaw the guest, if nobody has by now.
+
+        :param lapse: why the cut was not complete by now, where that is so
+        :returns: what the window proves
+        """
+        assert self._frozen_at is not None, 'the window was never open'
+        with self._lock:
+            is_first, self._is_closing = not self._is_closing, True
+        if not is_first:
+            self._closed.wait()
+            return self.evidence
+        self._left.set()
+        closed_at = self._machine.monotonic()
+        # What is shown if this is interrupted.
+        self._evidence = self._show(
+            closed_at, lapse or 'the thaw was interrupted')
+        try:
+            self._evidence = self._close(closed_at, lapse)
+        finally:
+            self._closed.set()
+            if self._on_close is not None:
+                self._on_close(self._evidence)
+        return self._evidence
+
+    def thaw(self) -> None:
+        """Thaw a guest that somebody else has frozen.
+
+        :raises NotFrozen: the lease for it cannot be had
+        """
+        self._lease.take()
+        self._thaw(self._new_thawing(self._lease.lease, None))
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether the guest is thawed, or is being thawed."""
+        return self._is_closing
+
+    @property
+    def evidence(self) -> proof.Evidence:
+        """What the window proves, once it was closed."""
+        assert self._evidence is not None, 'the window is not closed'
+        return self._evidence
+
+    def _close(self, closed_at: float, lapse: str | None) -> proof.Evidence:
+        # This thread may have been kept from running.
+        if lapse is None and not self._is_saved and (
+                closed_at > self._deadline):
+            lapse = ('the guest was frozen for longer than the %g s that it '
+                     'may be' % self._limits.frozen)
+        thaw = self._new_thawing(self._lease.lease, self._frozen)
+        self._thaw(thaw)
+        evidence = self._show(closed_at, lapse, thaw)
+        LOG.info('Guest %(name)s: thawed %(count)s filesystems, the freeze '
+                 'window took %(ms)d ms',
+                 {'name': self._name, 'count': thaw.count,
+                  'ms': evidence.seconds * 1000})
+        return evidence
+
+    def _show(self, closed_at: float, lapse: str | None,
+              thaw: thawing.Thawing | None = None) -> proof.Evidence:
+        assert self._frozen_at is not None, 'the window was never open'
+        return proof.Evidence(
+            frozen_at=self._frozen_at,
+            seconds=(self._ended or self._machine.monotonic()) - self._started,
+            frozen=self._frozen, thawed=thaw.count if thaw else None,
+            lapse=lapse, closed_at=closed_at,
+            mountpoints=self._agent.mountpoints, listed=self._agent.listed,
+            refusal=thaw.refusal if thaw else None)
+
+    def _keep_deadline(self) -> None:
+        self._answered.wait()
+        if self._left.is_set():
+            return
+        lapse = self._wait_for_deadline()
+        if lapse is None:
+            return
+        LOG.error('Guest %(name)s is thawed before its cut is complete: '
+                  '%(lapse)s', {'name': self._name, 'lapse': lapse})
+        self.close(lapse)
+
+    def _wait_for_deadline(self) -> str | None:
+        """Why the guest has to be thawed now; None where it is."""
+        try:
+            self._lease.limit(self._deadline)
+            while not self._left.wait(
+                    max(0, self._deadline - self._machine.monotonic())):
+                if self._machine.monotonic() < self._deadline:
+                    # It was restarted.
+                    continue
+                if self._is_saved and self._agent.stands_still():
+                    self.restart()
+                    continue
+                return ('the guest was thawed at its deadline of %g s, before '
+                        'the snapshot was complete' % self._limits.frozen)
+        except Exception as error:
+            # Whatever it was: nobody else would.
+            return str(error)
+        return None
+
+    def _new_thawing(self, lease: leases.Lease, frozen: int | None,
+                     settling: float = 0.0) -> thawing.Thawing:
+        def why_stale() -> str | None:
+            if self._lease.is_another():
+                return 'another has thawed it, and frozen it anew'
+            return leases.stale_reason(
+                lease, self._machine.boot_id(), self._agent.presence())
+
+        return thawing.Thawing(
+            self._agent, why_stale, frozen, self._limits.retry,
+            self._machine.monotonic, settling, is_fresh=True)
+
+    def _thaw(self, thaw: thawing.Thawing) -> None:
+        deadline = self._machine.monotonic() + self._limits.thaw
+        try:
+            outcome = thaw.run(
+                self._tell, functools.partial(self._wait, deadline))
+        except BaseException:
+            self._go_on(thaw)
+            raise
+        if outcome is not None:
+            self._end()
+            return
+        LOG.error('Guest %s did not confirm its thaw; nova-compute goes on '
+                  'thawing it', self._name)
+        self._go_on(thaw)
+
+    def _go_on(self, thaw: thawing.Thawing) -> None:
+        try:
+            self._machine.start(
+                'thaw-%s' % self._name, self._keep_thawing, thaw)
+        except RuntimeError:
+            # There are too many threads: then it is this one's.
+            self._keep_thawing(thaw)
+
+    def _keep_thawing(self, thaw: thawing.Thawing) -> None:
+        thaw.run(self._tell, functools.partial(self._wait, None))
+        self._end()
+        LOG.info('Guest %s is not frozen any more, at last', self._name)
+
+    def _end(self) -> None:
+        # The window ends with the thaw's answer, and not with the lease's
+        # way to the disk.
+        self._ended = self._machine.monotonic()
+        self._lease.drop()
+
+    def _tell(self, error: Exception) -> None:
+        LOG.warning('Guest %(name)s may still be frozen, thawing it again: '
+                    '%(error)s',
+                    {'name': self._name, 'error': errors.explain(error)})
+
+    def _wait(self, deadline: float | None, seconds: float) -> bool:
+        now = self._machine.monotonic()
+        if deadline is not None and now >= deadline:
+            return False
+        # One at a time: the guard goes on only where this does not.
+        self._lease.limit(now + seconds + self._limits.thaw)
+        self._machine.sleep(seconds)
+        return True
+
+
+def _settling(error: BaseException) -> float:
+    # What libvirt itself has ended, it does not send any more.
+    is_over = (isinstance(error, errors.MaybeFrozen) and
+               not isinstance(error, errors.FreezeLost))
+    return 0.0 if is_over else thawing.LOST_COMMAND
+
+
+@contextlib.contextmanager
+def frozen(window: Window) -> abc.Iterator[Window]:
+    """Keep a guest frozen for the length of a ``with`` block.
+
+    :param window: a window that was not opened yet
+    :returns: the window; its evidence is there once the block was left
+    :raises QuiesceError: the guest was not frozen; the block did not run
+    """
+    window.open()
+    try:
+        yield window
+    finally:
+        window.close()

@@ -1,0 +1,143 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Where the record of a snapshot goes: onto its image.
+
+An image-backed snapshot is uploaded by nova-compute, so its record travels
+with the upload. For a volume-backed one see
+:mod:`nova_quiesce.record.recorder`.
+"""
+
+from collections import abc
+import contextlib
+import typing
+
+from oslo_log import log as logging
+
+from nova_quiesce.freeze import errors
+from nova_quiesce.nova import seams
+from nova_quiesce.record import events
+from nova_quiesce.record import glance
+from nova_quiesce import snapshots
+
+LOG = logging.getLogger(__name__)
+
+
+class Upload(typing.Protocol):
+    """An image that is made as it is uploaded."""
+
+    def check(self, uploaded: object) -> None:
+        """See that what was uploaded is the whole image."""
+
+
+class InProgress(typing.Protocol):
+    """What is to know here of a snapshot in progress."""
+
+    @property
+    def snapshot(self) -> snapshots.Snapshot:
+        """What is decided, tried and proven for it."""
+
+    @property
+    def upload(self) -> Upload | None:
+        """Its image, where Nova has no file of it."""
+
+    def end_upload(self) -> None:
+        """The image is in Glance, or will not be."""
+
+
+class RecordingImageAPI:
+    """Nova's image API, with the record added to what is uploaded.
+
+    This is the last gate on each path of an image-backed snapshot: what is
+    not proven and required does not become an image.
+
+    :param image_api: Nova's image API, which does the work
+    :param find: the snapshot in progress that makes an image, by image id
+    :param is_recording: whether the record is added; the gate is kept in
+        either case
+    """
+
+    def __init__(self, image_api: seams.ImageAPI,
+                 find: abc.Callable[[str], InProgress | None],
+                 is_recording: bool = True) -> None:
+        self._image_api = image_api
+        self._find = find
+        self._is_recording = is_recording
+
+    def update(self, context: seams.RequestContext, id_or_uri: str,
+               image_info: dict[str, object], data: object = None,
+               **kwargs: object) -> object:
+        """Update an image; upload it, if there is data.
+
+        :param id_or_uri: the image
+        :param image_info: what Nova wants to set on it
+        :param data: the image's, in a file that may only stand for it
+        :raises QuiesceError: a snapshot is required to be consistent, and
+            is not, or its image is not whole
+        """
+        in_progress = self._find(id_or_uri)
+        if in_progress is None:
+            return self._image_api.update(
+                context, id_or_uri, image_info, data=data, **kwargs)
+        in_progress.snapshot.check()
+        record = (in_progress.snapshot.record.properties()
+                  if self._is_recording else {})
+        properties = image_info.setdefault('properties', {})
+        assert isinstance(properties, dict)
+        properties.update(record)
+        try:
+            updated = self._image_api.update(
+                context, id_or_uri, image_info,
+                data=in_progress.upload or data, **kwargs)
+            if in_progress.upload is not None:
+                in_progress.upload.check(updated.get('size'))
+        finally:
+            in_progress.end_upload()
+        self._read_back(context, id_or_uri, record)
+        return updated
+
+    def _read_back(self, context: seams.RequestContext, image_id: str,
+                   record: dict[str, str]) -> None:
+        # The image is there by now, and nothing that is claimed of it is
+        # wrong: whatever fails here does not fail the snapshot.
+        try:
+            if not record:
+                glance.forget_record(context, image_id)
+            elif not glance.record_surely(context, image_id, record):
+                LOG.error('The record of image %s does not stay on it',
+                          image_id)
+        except Exception as error:
+            LOG.error('The record of image %(image)s was not read back: '
+                      '%(error)s', {'image': image_id, 'error': error})
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._image_api, name)
+
+
+@contextlib.contextmanager
+def tell_tenant(context: seams.RequestContext, instance_uuid: str,
+                host: str) -> abc.Iterator[None]:
+    """Tell a tenant why an image-backed snapshot failed.
+
+    Nova reports ``compute_snapshot_instance`` as soon as it has handed the
+    snapshot to a thread, and deletes the image when that fails.
+
+    :param context: the request's, whose action the event becomes part of
+    :param instance_uuid: whose snapshot is taken in the ``with`` block
+    :param host: this compute host
+    """
+    try:
+        yield
+    except errors.QuiesceError as error:
+        events.tell(context.request_id, instance_uuid, host, events.FAILED,
+                    error)
+        raise
