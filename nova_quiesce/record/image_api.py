@@ -23,53 +23,65 @@ import typing
 
 from oslo_log import log as logging
 
+from nova_quiesce import consistency
 from nova_quiesce.freeze import errors
 from nova_quiesce.nova import seams
+from nova_quiesce.nova import wrapper
 from nova_quiesce.record import events
 from nova_quiesce.record import glance
-from nova_quiesce import snapshots
 
 LOG = logging.getLogger(__name__)
 
 
-class Upload(typing.Protocol):
+class StreamedUpload(typing.Protocol):
     """An image that is made as it is uploaded."""
 
     def check(self, uploaded: object) -> None:
         """See that what was uploaded is the whole image."""
 
 
-class InProgress(typing.Protocol):
-    """What is to know here of a snapshot in progress."""
+class Snapshot(typing.Protocol):
+    """A snapshot, as the one who uploads it sees it."""
 
     @property
-    def snapshot(self) -> snapshots.Snapshot:
-        """What is decided, tried and proven for it."""
+    def record(self) -> consistency.Record:
+        """The record of what is proven by now."""
+
+    def check(self) -> None:
+        """Refuse a snapshot that is not what its image requires."""
+
+
+class SnapshotInProgress(typing.Protocol):
+    """A snapshot that Nova's driver is at, as its uploader sees it."""
 
     @property
-    def upload(self) -> Upload | None:
+    def snapshot(self) -> Snapshot:
+        """Its decision, its freeze and its proof."""
+
+    @property
+    def upload(self) -> StreamedUpload | None:
         """Its image, where Nova has no file of it."""
 
     def end_upload(self) -> None:
-        """The image is in Glance, or will not be."""
+        """End the upload: the image is in Glance, or will not be."""
 
 
-class RecordingImageAPI:
+class RecordingImageAPI(wrapper.Wrapper[seams.ImageAPI]):
     """Nova's image API, with the record added to what is uploaded.
 
     This is the last gate on each path of an image-backed snapshot: what is
     not proven and required does not become an image.
 
-    :param image_api: Nova's image API, which does the work
+    :param image_api: Nova's image API
     :param find: the snapshot in progress that makes an image, by image id
     :param is_recording: whether the record is added; the gate is kept in
         either case
     """
 
     def __init__(self, image_api: seams.ImageAPI,
-                 find: abc.Callable[[str], InProgress | None],
+                 find: abc.Callable[[str], SnapshotInProgress | None],
                  is_recording: bool = True) -> None:
-        self._image_api = image_api
+        super().__init__(image_api)
         self._find = find
         self._is_recording = is_recording
 
@@ -86,7 +98,7 @@ class RecordingImageAPI:
         """
         in_progress = self._find(id_or_uri)
         if in_progress is None:
-            return self._image_api.update(
+            return self._wrapped.update(
                 context, id_or_uri, image_info, data=data, **kwargs)
         in_progress.snapshot.check()
         record = (in_progress.snapshot.record.properties()
@@ -95,7 +107,7 @@ class RecordingImageAPI:
         assert isinstance(properties, dict)
         properties.update(record)
         try:
-            updated = self._image_api.update(
+            updated = self._wrapped.update(
                 context, id_or_uri, image_info,
                 data=in_progress.upload or data, **kwargs)
             if in_progress.upload is not None:
@@ -118,9 +130,6 @@ class RecordingImageAPI:
         except Exception as error:
             LOG.error('The record of image %(image)s was not read back: '
                       '%(error)s', {'image': image_id, 'error': error})
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._image_api, name)
 
 
 @contextlib.contextmanager
