@@ -29,6 +29,7 @@ from nova_quiesce import conf
 from nova_quiesce.cuts import back_ends
 from nova_quiesce import image_backed
 from nova_quiesce.nova import seams
+from nova_quiesce.nova import signatures
 from nova_quiesce.nova import thaw_casts
 from nova_quiesce import operations
 from nova_quiesce.record import image_api
@@ -45,6 +46,7 @@ else:
 _SOFT = 'SOFT'
 
 
+@signatures.as_in_base
 class QuiesceLibvirtDriver(_Nova):
     """Verified freezes around the snapshots of Nova's libvirt driver.
 

@@ -10,15 +10,18 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What the driver tells nova-api."""
+"""The driver's face towards Nova."""
 
 import sys
 import unittest
 
 from nova import exception as nova_exception
 from nova import rpc
+from nova import test
+from nova.virt import driver as virt_driver
 from oslo_messaging._drivers import common
 
+from nova_quiesce import driver
 from nova_quiesce.freeze import errors
 from nova_quiesce.nova import api_errors
 
@@ -37,3 +40,11 @@ class RefusalTest(unittest.TestCase):
         self.assertIsInstance(received, nova_exception.ConvertedException)
         self.assertEqual(409, received.code)
         self.assertIn('install and start', received.explanation)
+
+
+class PublicTest(unittest.TestCase):
+
+    def test_nothing_but_novas_own(self) -> None:
+        """Nova's own test of its drivers, with its own assertion."""
+        test.TestCase.assertPublicAPISignatures(
+            self, virt_driver.ComputeDriver, driver.QuiesceLibvirtDriver)
