@@ -71,10 +71,9 @@ class CoreMixin(_Base):
         self._properties = properties.Reader(
             self._image_api, self._volume_api, instances.root_volume_id,
             CONF.quiesce)
-        self._duties = open_requests.Duties(
+        self._duties = open_requests.OpenRequests(
             self._freezer.duties,
-            recorder.Recorder(CONF.host, CONF.quiesce), CONF.host,
-            CONF.quiesce)
+            recorder.Recorder(CONF.host, CONF.quiesce), CONF.quiesce)
 
     def init_host(self, host: str) -> None:
         """Thaw what an earlier nova-compute left frozen, and end its jobs.

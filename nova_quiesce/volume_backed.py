@@ -38,7 +38,7 @@ from nova_quiesce import policy
 from nova_quiesce.record import glance
 from nova_quiesce.record import inheritance
 from nova_quiesce.record import open_requests
-from nova_quiesce.record import owing
+from nova_quiesce.record import record_duty
 from nova_quiesce.record import volume_snapshots
 
 LOG = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ class VolumeBacked:
 
     def __init__(self, decide: Decide, new_agent: NewAgent,
                  new_window: NewWindow, freezer: freezer.Freezer,
-                 duties: open_requests.Duties,
+                 duties: open_requests.OpenRequests,
                  volume_api: seams.VolumeAPI) -> None:
         self._decide = decide
         self._new_agent = new_agent
@@ -115,7 +115,7 @@ class VolumeBacked:
                      'without a freeze: %(error)s',
                      {'request': context.request_id, 'error': error},
                      instance=instance)
-            self._duties.judge(context.request_id, owing.Verdict.of(
+            self._duties.judge(context.request_id, record_duty.Verdict.of(
                 consistency.crash(str(error))))
 
     def _hold(self, context: seams.RequestContext, instance: seams.Instance,
@@ -155,7 +155,7 @@ class VolumeBacked:
                evidence: proof.Evidence) -> None:
         watch.stop()
         self._watches.pop(request_id, None)
-        self._duties.judge(request_id, owing.Verdict.of(
+        self._duties.judge(request_id, record_duty.Verdict.of(
             consistency.judge(evidence), watch.seen_until(
                 evidence.closed_at)))
 

@@ -25,7 +25,7 @@ from nova_quiesce.freeze import duties
 from nova_quiesce.freeze import lease_directory
 from nova_quiesce.freeze import leased_jobs
 from nova_quiesce.freeze import leases
-from nova_quiesce.record import owing
+from nova_quiesce.record import record_duty
 
 
 def become_owner(path: str) -> None:
@@ -75,8 +75,8 @@ def _of_duties(directory: duties.DutyDirectory) -> abc.Iterator[str]:
     for one in found:
         try:
             yield (_of_job(one) if one.kind == leased_jobs.KIND
-                   else _of_owed(owing.Owed.of(one)))
-        except owing.NotOwed as error:
+                   else _of_owed(record_duty.RecordDuty.of(one)))
+        except record_duty.NotARecordDuty as error:
             yield 'no duty: %s: %s' % (one.id, error)
     for problem in problems:
         yield 'no duty: %s' % problem
@@ -87,7 +87,7 @@ def _of_job(one: duties.Duty) -> str:
         one.instance_uuid, one.created))
 
 
-def _of_owed(one: owing.Owed) -> str:
+def _of_owed(one: record_duty.RecordDuty) -> str:
     verdict = one.verdict
     return ('owed: the record of request %s of project %s for instance %s, '
             'since %s, %s; %s, %s' % (

@@ -219,8 +219,8 @@ class DutiesTest(base.QuiesceTestBase):
 
     def _lose_memory(self) -> None:
         """What a nova-compute that is killed does not do any more."""
-        for name in ('judge', '_work_at'):
-            self.driver._duties.__dict__[name] = lambda *args: None
+        self.driver._duties.__dict__['judge'] = lambda *args: None
+        self.driver._duties._is_over.set()
 
     def _restart(self) -> None:
         self.restart_compute_service('compute1')
