@@ -113,7 +113,7 @@ class QuiesceTestBase(base.ServersTestBase):  # type: ignore[misc]
         self.flags(thaw_timeout=1, thaw_retry_interval=0.1,
                    record_timeout=10, group='quiesce')
         self.start_compute()
-        self.hypervisor.hear = self.driver._shutdowns.events.hear
+        self.hypervisor.hear = self.driver._shutdowns.events.receive
         self.addCleanup(self._end_recordings)
         self.addCleanup(lambda: self.driver._shutdowns.stop())
 
