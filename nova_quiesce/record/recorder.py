@@ -29,7 +29,7 @@ from oslo_log import log as logging
 from nova_quiesce import consistency
 from nova_quiesce.freeze import errors
 from nova_quiesce.nova import seams
-from nova_quiesce.record import events
+from nova_quiesce.record import action_events
 from nova_quiesce.record import glance
 from nova_quiesce.record import record_duty
 from nova_quiesce.record import volume_snapshots
@@ -115,7 +115,7 @@ class Recorder:
 
     def _ended_without_image(self, context: seams.RequestContext | None,
                              duty: record_duty.RecordDuty) -> str | None:
-        if events.has_failed(duty.request_id, duty.instance_uuid):
+        if action_events.has_failed(duty.request_id, duty.instance_uuid):
             return _NO_IMAGE
         if duty.snapshot_ids is None:
             how, is_over = _NO_LIST, duty.age > LATEST_LIST
@@ -176,8 +176,9 @@ class Recorder:
                    "nova-api's list of its volume snapshots"
                    if duty.snapshot_ids is None else 'its image, or the '
                    'authority to change it,'})
-        events.tell_once(
-            duty.request_id, duty.instance_uuid, self._host, events.PENDING,
+        action_events.tell_once(
+            duty.request_id, duty.instance_uuid, self._host,
+            action_events.PENDING,
             errors.QuiesceError(
                 'the record of this snapshot is not written yet; until then, '
                 'take it for one of consistency level crash'))
@@ -185,8 +186,8 @@ class Recorder:
     def _tell_put_away(self, duty: record_duty.RecordDuty,
                        image: glance.Image,
                        verdict: record_duty.Verdict) -> None:
-        self._try(duty.request_id, events.tell_once, duty.request_id,
-                  duty.instance_uuid, self._host, events.FAILED,
+        self._try(duty.request_id, action_events.tell_once, duty.request_id,
+                  duty.instance_uuid, self._host, action_events.FAILED,
                   errors.QuiesceError('image %s is %s: %s' % (
                       image['id'], duty.put_away, verdict.reason)))
 

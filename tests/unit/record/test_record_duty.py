@@ -27,7 +27,7 @@ CRASH = record_duty.Verdict.of(consistency.crash('a lapse'))
 
 
 def new(is_required: bool = True) -> record_duty.RecordDuty:
-    """A request that has just arrived."""
+    """Make the duty of a request that has just arrived."""
     return record_duty.RecordDuty.begin(
         test_duties.UUID, 'req-1', 'project', is_required)
 

@@ -20,7 +20,7 @@ from unittest import mock
 
 from nova import exception as nova_exception
 
-from nova_quiesce.record import events
+from nova_quiesce.record import action_events
 from nova_quiesce.record import glance
 from nova_quiesce.record import record_duty
 from nova_quiesce.record import recorder
@@ -50,7 +50,7 @@ class RecorderTest(unittest.TestCase):
         for module, name in (
                 (glance, 'find'), (glance, 'show'), (glance, 'put_away'),
                 (glance, 'record_surely'), (glance, 'forget_record'),
-                (events, 'tell_once'), (events, 'has_failed'),
+                (action_events, 'tell_once'), (action_events, 'has_failed'),
                 (volume_snapshots, 'record')):
             self.calls.attach_mock(self.enterContext(
                 mock.patch.object(module, name, autospec=True)), name)
