@@ -51,7 +51,7 @@ class AssistedMixin(compute_host.CoreMixin):
             if self._freezer.spanning.is_open(instance.uuid):
                 create(guest=external_snapshot.AssistedGuest(
                     guest, lambda make: make()))
-                instances.note_new_file(
+                instances.set_volume_file(
                     context, instance, volume_id, new_file)
                 self._tell_lapse(instance, volume_id)
                 return
@@ -59,7 +59,7 @@ class AssistedMixin(compute_host.CoreMixin):
             with self._shutdowns.kept(instance.uuid):
                 create(guest=external_snapshot.AssistedGuest(
                     guest, snapshot.cut_unless_refused))
-            instances.note_new_file(context, instance, volume_id, new_file)
+            instances.set_volume_file(context, instance, volume_id, new_file)
             self._tell(instance, volume_id, snapshot)
 
     def volume_snapshot_delete(

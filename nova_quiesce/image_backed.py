@@ -125,7 +125,7 @@ class ImageBackedMixin(compute_host.CoreMixin):
                 lambda is_saved: self._window_of(
                     agent, instance, decision, context.request_id,
                     'snapshot', is_saved),
-                instances.left_out_of_image(context, instance)))
+                instances.remark_on_volumes(context, instance)))
 
     def _suspend_guest_for_snapshot(
             self, context: seams.RequestContext, live_snapshot: bool,

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What ``nova-quiesce list`` shows, with nova-compute up or down."""
+"""The lines of ``nova-quiesce list``, with nova-compute up or down."""
 
 import os
 import pathlib
@@ -18,7 +18,7 @@ import tempfile
 import unittest
 from unittest import mock
 
-from nova_quiesce.cmd import open_ends
+from nova_quiesce.cmd import listing
 from nova_quiesce.freeze import duties
 from nova_quiesce.freeze import lease_directory
 from tests.unit.freeze import test_duties
@@ -83,7 +83,7 @@ class ListTest(unittest.TestCase):
         with mock.patch.multiple(os, geteuid=mock.Mock(return_value=0),
                                  setegid=mock.DEFAULT,
                                  seteuid=mock.DEFAULT) as called:
-            open_ends.become_owner(str(self.path))
+            listing.become_owner(str(self.path))
             called['seteuid'].assert_called_once_with(os.getuid())
-            open_ends.become_owner('/proc/nope')
+            listing.become_owner('/proc/nope')
         self.assertEqual(1, called['seteuid'].call_count)
