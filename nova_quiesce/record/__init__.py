@@ -28,11 +28,11 @@ Image-backed snapshots, whose image nova-compute uploads:
 Volume-backed snapshots, whose image nova-api makes later:
 
 ``open_requests``
-    The requests whose duty has not ended; the driver speaks to this alone.
+    The requests whose duty has not ended.
 ``duty_worker``
     The worker of one request's duty: it tries until the duty is fulfilled.
 ``record_duty``
-    The duty of one request, as it is kept on the disk.
+    The duty of one request, as it is kept on the disk, and its verdict.
 ``recorder``
     Fulfils a duty: finds the image, records on it, or puts it away.
 

@@ -164,7 +164,7 @@ class Recorder:
     def tell_late(self, duty: record_duty.RecordDuty) -> None:
         """Tell the operator and the server's owner that a record is late.
 
-        :param duty: which is not fulfilled yet
+        :param duty: a duty that is not fulfilled yet
         :raises Exception: the owner was not told
         """
         LOG.error('The record of request %(request)s for a volume-backed '
