@@ -10,22 +10,23 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Snapshots of volumes that need Nova's assistance: the seam of its driver.
+"""Snapshots of volumes that need Nova's assistance (NFS and the like).
 
 Cinder asks for each of them, either for nova-api, which has the guest frozen
 while it makes an image, or for somebody who wants nothing but the volume.
 """
 
-import functools
+from collections import abc
 import typing
 
 from nova.compute import power_state
 from nova.compute import vm_states
+from nova import conf as nova_conf
 from oslo_log import log as logging
 
 from nova_quiesce import compute_host
-from nova_quiesce.copy import disk_copy
 from nova_quiesce.cuts import external_snapshot
+from nova_quiesce import foreign_jobs
 from nova_quiesce.freeze import errors
 from nova_quiesce import instances
 from nova_quiesce.nova import api_errors
@@ -33,62 +34,75 @@ from nova_quiesce.nova import seams
 from nova_quiesce import snapshots
 
 LOG = logging.getLogger(__name__)
+CONF = nova_conf.CONF
 
 
-class AssistedMixin(compute_host.CoreMixin):
-    """Assisted volume snapshots inside verified freezes."""
+class Assisted:
+    """The assisted volume snapshots of this host's instances.
 
-    def _volume_snapshot_create(
-            self, context: seams.RequestContext, instance: seams.Instance,
-            guest: typing.Any, volume_id: str, new_file: str) -> None:
-        create = functools.partial(
-            super()._volume_snapshot_create, context, instance,
-            volume_id=volume_id, new_file=new_file)
+    :param host: this compute host
+    """
+
+    def __init__(self, host: compute_host.ComputeHost) -> None:
+        self._host = host
+
+    def create(self, context: seams.RequestContext, instance: seams.Instance,
+               guest: typing.Any, volume_id: str, new_file: str,
+               make: abc.Callable[[object], None]) -> None:
+        """Snapshot a volume inside a freeze.
+
+        :param context: the request's
+        :param instance: whose disk the volume is
+        :param guest: Nova's handle of its guest
+        :param volume_id: which volume
+        :param new_file: the file that the guest goes on in
+        :param make: Nova's way, given a guest to work with
+        :raises InstanceQuiesceFailed: quiesce is required and cannot be had,
+            or another job of the disk is in the way
+        """
         with api_errors.as_novas(instance):
             # Before a freeze, or in one that others have asked for: libvirt
             # would let it wait for 30 s.
-            disk_copy.jobs_of(guest._domain).check_snapshot(volume_id)
-            if self._freezer.spanning.is_open(instance.uuid):
-                create(guest=external_snapshot.AssistedGuest(
-                    guest, lambda make: make()))
+            foreign_jobs.Jobs(
+                guest._domain, CONF.libvirt.snapshots_directory
+            ).check_snapshot(volume_id)
+            if self._host.freezer.spanning.is_open(instance.uuid):
+                make(external_snapshot.SnapshottedGuest(
+                    guest, lambda cut: cut()))
                 instances.set_volume_file(
                     context, instance, volume_id, new_file)
                 self._tell_lapse(instance, volume_id)
                 return
-            snapshot = self._prepare_own(context, instance, guest)
-            with self._shutdowns.kept(instance.uuid):
-                create(guest=external_snapshot.AssistedGuest(
-                    guest, snapshot.cut_unless_refused))
+            snapshot = self._begin(context, instance, guest)
+            with self._host.shutdowns.kept(instance.uuid):
+                make(external_snapshot.SnapshottedGuest(guest, snapshot.cut))
             instances.set_volume_file(context, instance, volume_id, new_file)
             self._tell(instance, volume_id, snapshot)
 
-    def volume_snapshot_delete(
-            self, context: seams.RequestContext, instance: seams.Instance,
-            volume_id: str, snapshot_id: str, delete_info: object) -> None:
-        """Delete a volume snapshot, which rewrites a disk that is off."""
-        with self._shutdowns.kept(instance.uuid):
-            super().volume_snapshot_delete(
-                context, instance, volume_id, snapshot_id, delete_info)
+    def delete(self, instance: seams.Instance,
+               delete: abc.Callable[[], None]) -> None:
+        """Delete a volume snapshot, which rewrites a disk that is off.
 
-    def _prepare_own(self, context: seams.RequestContext,
-                     instance: seams.Instance,
-                     guest: typing.Any) -> snapshots.Snapshot:
-        decision = self._decide(context, instance)
-        agent = self._agent_of(instance, decision)
-        snapshot = snapshots.Snapshot(
-            decision, agent, lambda is_saved: self._window_of(
-                agent, instance, decision, context.request_id,
-                'a volume snapshot', is_saved))
+        :param instance: whose disk the volume is
+        :param delete: Nova's way
+        """
+        with self._host.shutdowns.kept(instance.uuid):
+            delete()
+
+    def _begin(self, context: seams.RequestContext, instance: seams.Instance,
+               guest: typing.Any) -> snapshots.Snapshot:
+        snapshot = self._host.begin(context, instance, 'a volume snapshot')
         # What is suspended to disk is shut off for libvirt.
         if (instance.vm_state != vm_states.SUSPENDED and
-                guest.get_power_state(self._host) == power_state.SHUTDOWN):
-            self._find_shut_off(instance, snapshot)
+                guest.get_power_state(
+                    self._host.hypervisor) == power_state.SHUTDOWN):
+            self._host.judge_shut_off(instance, snapshot)
         else:
             snapshot.prepare()
         return snapshot
 
     def _tell_lapse(self, instance: seams.Instance, volume_id: str) -> None:
-        if self._freezer.spanning.is_open(instance.uuid):
+        if self._host.freezer.spanning.is_open(instance.uuid):
             LOG.info('The snapshot of volume %s is part of one for which the '
                      'guest is frozen', volume_id, instance=instance)
         else:
@@ -96,7 +110,8 @@ class AssistedMixin(compute_host.CoreMixin):
                       'guest was thawed while it was made', volume_id,
                       instance=instance)
 
-    def _tell(self, instance: seams.Instance, volume_id: str,
+    @staticmethod
+    def _tell(instance: seams.Instance, volume_id: str,
               snapshot: snapshots.Snapshot) -> None:
         record = snapshot.record
         LOG.info('The snapshot of volume %(volume)s has consistency level '

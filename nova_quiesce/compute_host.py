@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What the driver's snapshots, of both kinds, have in common."""
+"""This compute host: all that its snapshots of every kind have in common."""
 
 import os.path
 import typing
@@ -18,8 +18,7 @@ import typing
 from nova import conf as nova_conf
 from oslo_log import log as logging
 
-from nova_quiesce import conf
-from nova_quiesce.copy import disk_copy
+from nova_quiesce.copy import leftovers
 from nova_quiesce.freeze import finder
 from nova_quiesce.freeze import freezer
 from nova_quiesce.freeze import guest_agent
@@ -29,6 +28,7 @@ from nova_quiesce import instances
 from nova_quiesce.nova import seams
 from nova_quiesce import policy
 from nova_quiesce import properties
+from nova_quiesce.record import inheritance
 from nova_quiesce.record import open_requests
 from nova_quiesce.record import recorder
 from nova_quiesce.shutdown import notes
@@ -36,25 +36,32 @@ from nova_quiesce.shutdown import shutdowns
 from nova_quiesce.shutdown import traces
 from nova_quiesce import snapshots
 
-if typing.TYPE_CHECKING:
-    _Base = seams.LibvirtDriver
-else:
-    _Base = object
-
 LOG = logging.getLogger(__name__)
 CONF = nova_conf.CONF
 
 
-class CoreMixin(_Base):
-    """The policy, the agents and what keeps guests from being stranded."""
+class ComputeHost:
+    """The freezer, the duties and the policy of one compute host.
 
-    def __init__(self, virtapi: object, read_only: bool = False) -> None:
-        conf.register_opts(CONF)
-        conf.validate(CONF)
-        super().__init__(virtapi, read_only)
-        self._freezer = freezer.Freezer(
+    :param hypervisor: Nova's handle of the hypervisor, not connected yet
+    :param uri: the hypervisor's, for libvirt
+    :param image_api: Nova's image API
+    :param volume_api: Nova's volume API
+    :ivar freezer: freezes guests, and sees that they are thawed
+    :ivar shutdowns: knows how guests came to be shut off
+    :ivar requests: the requests for volume-backed snapshots that are not done
+    """
+
+    def __init__(self, hypervisor: typing.Any, uri: str,
+                 image_api: seams.ImageAPI,
+                 volume_api: seams.VolumeAPI) -> None:
+        self.hypervisor = hypervisor
+        self.image_api = image_api
+        self.volume_api = volume_api
+        self._uri = uri
+        self.freezer = freezer.Freezer(
             freezer.Settings(
-                uri=self._uri(), leases=CONF.quiesce.lease_directory,
+                uri=uri, leases=CONF.quiesce.lease_directory,
                 ask=CONF.quiesce.agent_timeout,
                 thaw=CONF.quiesce.thaw_timeout,
                 retry=CONF.quiesce.thaw_retry_interval,
@@ -62,95 +69,143 @@ class CoreMixin(_Base):
                 is_guard_required=(
                     CONF.quiesce.guard == policy.GUARD_REQUIRED),
                 guard_socket=CONF.quiesce.guard_socket),
-            self._new_connection)
-        self._shutdowns = shutdowns.Shutdowns(
+            self.connect)
+        self.shutdowns = shutdowns.Shutdowns(
             notes.Notes(os.path.join(
                 CONF.quiesce.lease_directory, lease_directory.SHUTDOWNS)),
-            self._find_domain, traces.of_root_disk)
-        self._shutdowns.events.listen(self._host)
+            self.find_domain, traces.of_root_disk)
+        self.shutdowns.events.listen(hypervisor)
         self._properties = properties.Reader(
-            self._image_api, self._volume_api, instances.root_volume_id,
+            image_api, volume_api, instances.root_volume_id, CONF.quiesce)
+        self.requests = open_requests.OpenRequests(
+            self.freezer.duties, recorder.Recorder(CONF.host, CONF.quiesce),
             CONF.quiesce)
-        self._duties = open_requests.OpenRequests(
-            self._freezer.duties,
-            recorder.Recorder(CONF.host, CONF.quiesce), CONF.quiesce)
 
-    def init_host(self, host: str) -> None:
+    def start(self) -> None:
         """Thaw what an earlier nova-compute left frozen, and end its jobs.
 
         What it owed is gone on with.
         """
-        super().init_host(host)
-        self._freezer.start()
-        self._duties.start()
-        self._shutdowns.start()
-        disk_copy.clear(self._host)
-        disk_copy.go_on(self._host, self._freezer.jobs)
+        self.freezer.start()
+        self.requests.start()
+        self.shutdowns.start()
+        leftovers.clear(self.hypervisor)
+        leftovers.go_on(self.hypervisor, self.freezer.jobs)
 
-    def cleanup_host(self, host: str) -> None:
+    def stop(self) -> None:
         """Thaw what is frozen, and end what jobs there are.
 
-        Nova closes its connection to the hypervisor after that. What is owed
-        by then is left to the next nova-compute.
+        What is owed by then is left to the next nova-compute.
         """
-        self._freezer.stop()
-        self._duties.stop()
-        self._shutdowns.stop()
-        disk_copy.clear(self._host)
-        super().cleanup_host(host)
+        self.freezer.stop()
+        self.requests.stop()
+        self.shutdowns.stop()
+        leftovers.clear(self.hypervisor)
 
-    def lapse(self, instance: seams.Instance, operation: str,
-              what: str = 'the instance') -> None:
-        """End the freeze of a guest that another operation would meet.
+    def connect(self) -> typing.Any:
+        """Open a connection to the hypervisor: each agent has one of its own.
 
-        :param instance: whose guest
-        :param operation: what ends it, for the record
-        :param what: what is operated on
+        :raises libvirtError: it cannot be reached
         """
-        self._freezer.spanning.lapse(
-            instance.uuid,
-            '%s was %s during the snapshot' % (what, operation))
+        return self.hypervisor._connect(self._uri, False)
 
-    def _find_shut_off(self, instance: seams.Instance,
-                       snapshot: snapshots.Snapshot) -> None:
-        reason = self._shutdowns.why_not_clean(instance.uuid)
-        if reason is None:
-            snapshot.find_offline()
-        else:
-            snapshot.find_unfreezable(reason)
+    def find_domain(self, instance_uuid: str) -> typing.Any:
+        """Find an instance's domain.
 
-    def _decide(self, context: seams.RequestContext,
-                instance: seams.Instance) -> policy.Decision:
+        :param instance_uuid: whose
+        :raises GuestGone: there is none
+        :raises HypervisorUnreachable: that cannot be told
+        """
+        return finder.Finder(self.connect, instance_uuid)()
+
+    def meet(self, context: seams.RequestContext,
+             instance: seams.Instance) -> None:
+        """Take notice of a request for an instance. Never raises.
+
+        An instance that may come from elsewhere loses the record of the image
+        that it came from, and what its project's other requests still owe is
+        done with the authority of this one.
+
+        :param context: the request's
+        :param instance: which
+        """
+        inheritance.forget_parents_record(instance)
+        self.requests.lend(context)
+
+    def decide(self, context: seams.RequestContext,
+               instance: seams.Instance) -> policy.Decision:
+        """Decide how an instance is to be quiesced now.
+
+        :param context: the request's
+        :param instance: which
+        """
         counting = self._properties.read(
             context, instance, instances.image_properties(instance))
         decision = policy.decide(
             counting, CONF.quiesce, instances.state_of(
-                self._host, instance, self._freezer.is_guarded()))
+                self.hypervisor, instance, self.freezer.is_guarded()))
         for remark in decision.remarks:
             LOG.info('%s', remark, instance=instance)
         return decision
 
-    def _agent_of(self, instance: seams.Instance,
-                  decision: policy.Decision) -> guest_agent.Agent:
-        return self._freezer.agent(
+    def agent(self, instance: seams.Instance,
+              decision: policy.Decision) -> guest_agent.Agent:
+        """Make the handle of an instance's guest agent.
+
+        :param instance: whose
+        :param decision: how it is to be quiesced
+        """
+        return self.freezer.agent(
             instance.uuid,
             decision.limits.freeze_timeout,
             decision.mountpoints,
             decision.policy is policy.Policy.REQUIRE)
 
-    def _window_of(self, agent: guest_agent.Agent, instance: seams.Instance,
-                   decision: policy.Decision, owner: str, text: str,
-                   is_saved: bool = False) -> windows.Window:
-        return self._freezer.window(agent, freezer.Purpose(
-            instance.uuid, instance.name, owner, text,
+    def window(self, agent: guest_agent.Agent, instance: seams.Instance,
+               decision: policy.Decision, request_id: str, purpose: str,
+               is_saved: bool = False) -> windows.Window:
+        """Make a freeze window of a guest, which is not open yet.
+
+        :param agent: the guest's
+        :param instance: whose guest
+        :param decision: how it is to be quiesced
+        :param request_id: of the request that asks for it
+        :param purpose: what for, in a few words
+        :param is_saved: whether it is suspended to disk inside the window
+        """
+        return self.freezer.window(agent, freezer.Purpose(
+            instance.uuid, instance.name, request_id, purpose,
             decision.limits.freeze_timeout,
             decision.limits.max_freeze_time, is_saved))
 
-    def _find_domain(self, instance_uuid: str) -> shutdowns.Domain:
-        domain: shutdowns.Domain = finder.Finder(
-            self._new_connection, instance_uuid)()
-        return domain
+    def begin(self, context: seams.RequestContext, instance: seams.Instance,
+              purpose: str, remark: str = '') -> snapshots.Snapshot:
+        """Begin a snapshot that is cut on this host.
 
-    def _new_connection(self) -> typing.Any:
-        # Each agent has one of its own.
-        return self._host._connect(self._uri(), False)
+        :param context: the request's
+        :param instance: which
+        :param purpose: what it is, in a few words
+        :param remark: what every record of it says besides
+        """
+        decision = self.decide(context, instance)
+        agent = self.agent(instance, decision)
+
+        def new_window(is_saved: bool) -> windows.Window:
+            return self.window(agent, instance, decision, context.request_id,
+                               purpose, is_saved)
+
+        return snapshots.Snapshot(decision, agent, new_window, remark)
+
+    def judge_shut_off(self, instance: seams.Instance,
+                       snapshot: snapshots.Snapshot) -> None:
+        """See whether a guest that is off had shut itself down.
+
+        :param instance: whose guest
+        :param snapshot: the snapshot in progress, which is told
+        :raises QuiesceError: quiesce is required, and it is not sure to have
+        """
+        reason = self.shutdowns.why_not_clean(instance.uuid)
+        if reason is None:
+            snapshot.find_offline()
+        else:
+            snapshot.find_unfreezable(reason)

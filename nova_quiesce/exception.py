@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Why a snapshot is not made, besides what the freeze itself can meet.
+"""The errors of snapshots, besides those that the freeze itself can meet.
 
 These classes, and those of :mod:`nova_quiesce.freeze.errors`, stay inside this
 package: an error that crosses Nova's RPC has to be one of Nova's own, or
@@ -52,7 +52,7 @@ class JobLeftBehind(errors.QuiesceError):
             'tells why')
 
 
-class CopyFailed(errors.QuiesceError):
+class DiskNotCopied(errors.QuiesceError):
     """The cut was made, and could not be copied into an image."""
 
     def __init__(self) -> None:

@@ -30,6 +30,7 @@ import libvirt
 
 from nova_quiesce.cuts import backup_job
 from nova_quiesce import exception
+from nova_quiesce.freeze import domains
 
 _ACTIVE = (libvirt.VIR_DOMAIN_JOB_BOUNDED, libvirt.VIR_DOMAIN_JOB_UNBOUNDED)
 _BACKUP = libvirt.VIR_DOMAIN_JOB_OPERATION_BACKUP
@@ -56,20 +57,6 @@ _NEVER_HAS_JOBS = (libvirt.VIR_ERR_OPERATION_INVALID,
                    libvirt.VIR_ERR_NO_SUPPORT)
 
 
-class Domain(typing.Protocol):
-    """What this module calls of a libvirt ``virDomain``."""
-
-    def XMLDesc(self, flags: int = ...) -> str:
-        """Describe the domain."""
-
-    def jobStats(self, flags: int = ...) -> dict[str, typing.Any]:
-        """Describe the job of the domain."""
-
-    def blockJobInfo(self, disk: str,
-                     flags: int = ...) -> dict[str, typing.Any]:
-        """Describe the job of a disk; nothing where there is none."""
-
-
 class Jobs:
     """The jobs of a domain.
 
@@ -80,7 +67,7 @@ class Jobs:
     :param directory: where Nova makes this host's snapshots
     """
 
-    def __init__(self, domain: Domain, directory: str) -> None:
+    def __init__(self, domain: domains.Domain, directory: str) -> None:
         self._domain = domain
         self._directory = os.path.abspath(directory)
 
@@ -133,7 +120,7 @@ class Jobs:
                 self._check_disk(disk)
 
     def has_foreign(self, disk_path: str) -> bool:
-        """Whether a disk has a job that is none of Nova's snapshots.
+        """Tell whether a disk has a job that is none of Nova's snapshots.
 
         :param disk_path: how Nova calls the disk
         """

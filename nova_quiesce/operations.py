@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""The operations that must not meet a frozen guest.
+"""Other operations on instances whose guests may be frozen.
 
 While volumes are snapshotted, Nova sets no task state, so any other operation
 can begin. A guest that is paused, migrated or asked to shut down while its
@@ -21,140 +21,77 @@ host: nobody would own it there.
 """
 
 from collections import abc
-import typing
 
 from nova import exception as nova_exception
 from oslo_log import log as logging
 
-from nova_quiesce import compute_host
+from nova_quiesce.freeze import freezer
 from nova_quiesce.nova import seams
 
 LOG = logging.getLogger(__name__)
 
-_SOFT = 'SOFT'
-_VOLUME = 'a volume of the instance'
+#: The object of those operations that a volume is the object of.
+VOLUME = 'a volume of the instance'
 _MAY_BE_FROZEN = (
     "the guest's filesystems may be frozen for a snapshot, and their thaw is "
     'not confirmed; try again in a minute, or restart qemu-guest-agent inside '
     'the instance')
 
 
-class ThawFirstMixin(compute_host.CoreMixin):
-    """Ends a freeze before, or with, what would meet it."""
+class Operations:
+    """Ends a freeze before, or with, what would meet it.
 
-    def pause(self, instance: seams.Instance) -> None:
-        """Pause an instance."""
-        self.lapse(instance, 'paused')
-        super().pause(instance)
+    :param freezer: knows which guests are frozen, or may be
+    """
 
-    def suspend(self, context: seams.RequestContext,
-                instance: seams.Instance) -> None:
-        """Suspend an instance."""
-        self.lapse(instance, 'suspended')
-        super().suspend(context, instance)
+    def __init__(self, freezer: freezer.Freezer) -> None:
+        self._freezer = freezer
 
-    def reboot(self, context: seams.RequestContext, instance: seams.Instance,
-               network_info: object, reboot_type: str, *args: object,
-               **kwargs: object) -> None:
-        """Reboot an instance."""
-        if reboot_type == _SOFT:
-            self.lapse(instance, 'rebooted')
-        super().reboot(context, instance, network_info, reboot_type, *args,
-                       **kwargs)
-        # A hard reboot ends the freeze by itself; what is left is to say so.
-        self.lapse(instance, 'rebooted')
+    def lapse(self, instance: seams.Instance, operation: str,
+              what: str = 'the instance') -> None:
+        """End the freeze of a guest that another operation would meet.
 
-    def power_off(self, instance: seams.Instance, timeout: int = 0,
-                  retry_interval: int = 0) -> None:
-        """Stop an instance, softly if it is given time."""
-        if timeout:
-            self.lapse(instance, 'stopped')
-        super().power_off(instance, timeout, retry_interval)
-        self.lapse(instance, 'stopped')
+        :param instance: whose guest
+        :param operation: what ends it, as a participle, for the record
+        :param what: what is operated on
+        """
+        self._freezer.spanning.lapse(
+            instance.uuid,
+            '%s was %s during the snapshot' % (what, operation))
 
-    def destroy(self, context: seams.RequestContext, instance: seams.Instance,
-                *args: object, **kwargs: object) -> None:
-        """Destroy an instance."""
-        super().destroy(context, instance, *args, **kwargs)
-        # Nova also does so to reboot hard, or to rebuild.
-        self.lapse(instance, 'shut off hard')
+    def check_may_leave(self, instance: seams.Instance) -> None:
+        """See that an instance's guest can be migrated away.
 
-    def rescue(self, context: seams.RequestContext, instance: seams.Instance,
-               *args: object, **kwargs: object) -> None:
-        """Rescue an instance."""
-        self.lapse(instance, 'rescued')
-        super().rescue(context, instance, *args, **kwargs)
-
-    def check_can_live_migrate_source(
-            self, context: seams.RequestContext, instance: seams.Instance,
-            *args: object, **kwargs: object) -> object:
-        """See whether a running instance can be migrated away."""
-        answer = super().check_can_live_migrate_source(
-            context, instance, *args, **kwargs)
+        :param instance: which
+        :raises MigrationPreCheckError: its guest may be frozen
+        """
         self.lapse(instance, 'migrated')
         if self._freezer.may_be_frozen(instance.uuid):
             raise nova_exception.MigrationPreCheckError(reason=_MAY_BE_FROZEN)
-        return answer
 
-    def live_migration(
-            self, context: seams.RequestContext, instance: seams.Instance,
-            dest: str, post_method: abc.Callable[..., object],
-            recover_method: abc.Callable[..., object],
-            block_migration: bool = False,
-            migrate_data: object = None) -> None:
-        """Migrate a running instance away from this host."""
+    def migrate(self, instance: seams.Instance,
+                go: abc.Callable[[], None],
+                stay: abc.Callable[[], object]) -> None:
+        """Migrate a running instance, unless its guest may be frozen.
+
+        :param instance: which
+        :param go: migrates it
+        :param stay: puts all back as it was
+        """
         with self._freezer.barred(instance.uuid, 'is being live-migrated'):
             self.lapse(instance, 'migrated')
-            if self._freezer.may_be_frozen(instance.uuid):
-                # It was frozen after the check. An error would put it into
-                # an error state; this puts all back as it was.
-                LOG.error('The instance is not migrated: %s', _MAY_BE_FROZEN,
-                          instance=instance)
-                recover_method(context, instance, dest, migrate_data)
+            if not self._freezer.may_be_frozen(instance.uuid):
+                go()
                 return
-            super().live_migration(
-                context, instance, dest, post_method, recover_method,
-                block_migration, migrate_data)
+            # It was frozen after the check. An error would put the instance
+            # into an error state.
+            LOG.error('The instance is not migrated: %s', _MAY_BE_FROZEN,
+                      instance=instance)
+            stay()
 
-    def post_live_migration_at_destination(
-            self, context: seams.RequestContext, instance: seams.Instance,
-            network_info: object, *args: object, **kwargs: object) -> None:
-        """Take over an instance that was migrated to this host."""
-        try:
-            super().post_live_migration_at_destination(
-                context, instance, network_info, *args, **kwargs)
-        finally:
-            self._freezer.receive(instance.uuid, instance.name)
+    def receive(self, instance: seams.Instance) -> None:
+        """Thaw a guest that has come here frozen. Never raises.
 
-    def migrate_disk_and_power_off(
-            self, context: seams.RequestContext, instance: seams.Instance,
-            *args: object, **kwargs: object) -> typing.Any:
-        """Move an instance away from this host."""
-        self.lapse(instance, 'migrated')
-        return super().migrate_disk_and_power_off(
-            context, instance, *args, **kwargs)
-
-    def detach_volume(self, context: seams.RequestContext,
-                      connection_info: object, instance: seams.Instance,
-                      *args: object, **kwargs: object) -> None:
-        """Take a volume from an instance."""
-        self.lapse(instance, 'detached', _VOLUME)
-        super().detach_volume(
-            context, connection_info, instance, *args, **kwargs)
-
-    def swap_volume(self, context: seams.RequestContext,
-                    old_connection_info: object, new_connection_info: object,
-                    instance: seams.Instance, *args: object,
-                    **kwargs: object) -> None:
-        """Put one volume in the place of another."""
-        self.lapse(instance, 'migrated', _VOLUME)
-        super().swap_volume(context, old_connection_info, new_connection_info,
-                            instance, *args, **kwargs)
-
-    def extend_volume(self, context: seams.RequestContext,
-                      connection_info: object, instance: seams.Instance,
-                      *args: object, **kwargs: object) -> None:
-        """Let an instance see that a volume has grown."""
-        self.lapse(instance, 'extended', _VOLUME)
-        super().extend_volume(
-            context, connection_info, instance, *args, **kwargs)
+        :param instance: whose guest
+        """
+        self._freezer.receive(instance.uuid, instance.name)

@@ -17,7 +17,6 @@ in it, in the order of the methods below.
 """
 
 from collections import abc
-import contextlib
 import dataclasses
 
 from oslo_log import log as logging
@@ -34,7 +33,7 @@ _ENOUGH = (consistency.Level.FILESYSTEM, consistency.Level.OFFLINE)
 
 
 class Snapshot:
-    """What is decided, tried and proven for one snapshot.
+    """The decision, the freeze and the proof of one snapshot.
 
     :param decision: what the policy decided for it
     :param agent: the guest's agent
@@ -52,13 +51,14 @@ class Snapshot:
         self._decision = decision
         self._agent = agent
         self._new_window = new_window
-        self._usable = False
+        self._is_usable = False
+        self._window: windows.Window | None = None
         self.record = consistency.crash(
             'this storage back end is snapshotted without a freeze')
 
     @property
     def record(self) -> consistency.Record:
-        """What is claimed of it by now."""
+        """The record of what is proven by now."""
         return self._record
 
     @record.setter
@@ -93,30 +93,45 @@ class Snapshot:
         except errors.NotFrozen as error:
             self.find_unfreezable(str(error))
         else:
-            self._usable = True
+            self._is_usable = True
 
-    def cut(self, make: abc.Callable[[], None]) -> None:
-        """Make the cut, inside a freeze where one can be had.
+    def freeze(self, is_saved: bool = False) -> None:
+        """Freeze the guest, where that can be had.
 
-        The cut is made in any case, because it also ends the work that led
-        up to it. Whether its result may be used, :meth:`check` tells.
+        What comes next has to be inside a ``try`` that ends in :meth:`thaw`.
 
-        :param make: makes the cut
+        :param is_saved: whether the guest is suspended to disk before it is
+            thawed
+        :raises QuiesceError: quiesce is required, and the guest was not
+            frozen; a cut that is made now is sure to be useless
         """
-        with self.frozen():
-            make()
-
-    def cut_or_refuse(self, make: abc.Callable[[], None]) -> None:
-        """Make the cut, unless its result could not be used.
-
-        :param make: makes the cut
-        :raises QuiesceError: quiesce is required, and not proven
-        """
-        self.cut_unless_refused(make)
+        if self._is_usable:
+            try:
+                window = self._new_window(is_saved)
+                window.open()
+                self._window = window
+                return
+            except Exception as error:
+                LOG.warning('The guest was not frozen for its snapshot: %s',
+                            error)
+                self.record = consistency.crash(
+                    str(error) if isinstance(error, errors.QuiesceError)
+                    else 'this compute host failed to freeze the guest')
         self.check()
 
-    def cut_unless_refused(self, make: abc.Callable[[], None]) -> None:
-        """Make a cut that cannot be undone, unless it is sure to be useless.
+    def restart(self) -> None:
+        """Count the freeze's time anew, because the guest runs again."""
+        if self._window is not None:
+            self._window.restart()
+
+    def thaw(self) -> None:
+        """Thaw the guest, if it was frozen, and judge what that proves."""
+        window, self._window = self._window, None
+        if window is not None:
+            self.record = consistency.judge(window.close())
+
+    def cut(self, make: abc.Callable[[], None]) -> None:
+        """Make a cut inside a freeze, unless it is sure to be useless.
 
         Whether its result may be used, :meth:`check` tells.
 
@@ -124,41 +139,37 @@ class Snapshot:
         :raises QuiesceError: quiesce is required, and the guest was not
             frozen; nothing was made
         """
-        with self.frozen() as window:
-            if window is None:
-                self.check()
-            make()
-
-    @contextlib.contextmanager
-    def frozen(self, is_saved: bool = False
-               ) -> abc.Iterator[windows.Window | None]:
-        """Keep the guest frozen for the ``with`` block, if that can be had.
-
-        What the block may be called, :attr:`record` tells after it.
-
-        :param is_saved: whether the guest is suspended to disk inside it
-        :returns: the window; None where the guest is not frozen
-        """
-        with contextlib.ExitStack() as freeze:
-            window = self._enter(freeze, is_saved)
-            yield window
-        if window is not None:
-            self.record = consistency.judge(window.evidence)
-
-    def _enter(self, freeze: contextlib.ExitStack,
-               is_saved: bool) -> windows.Window | None:
-        if not self._usable:
-            return None
         try:
-            return freeze.enter_context(
-                windows.frozen(self._new_window(is_saved)))
-        except Exception as error:
-            LOG.warning('The guest was not frozen for its snapshot: %s',
-                        error)
-            self.record = consistency.crash(
-                str(error) if isinstance(error, errors.QuiesceError)
-                else 'this compute host failed to freeze the guest')
-            return None
+            self.freeze()
+            make()
+        finally:
+            self.thaw()
+
+    def cut_and_check(self, make: abc.Callable[[], None]) -> None:
+        """Make a cut whose result can be thrown away.
+
+        :param make: makes the cut
+        :raises QuiesceError: quiesce is required, and not proven
+        """
+        self.cut(make)
+        self.check()
+
+    def cut_anyway(self, make: abc.Callable[[], None]) -> None:
+        """Make a cut that also ends the work that led up to it.
+
+        Whether its result may be used, :meth:`check` tells.
+
+        :param make: makes the cut
+        """
+        try:
+            try:
+                self.freeze()
+            except errors.QuiesceError as error:
+                LOG.debug('The cut is made, and its result not used: %s',
+                          error)
+            make()
+        finally:
+            self.thaw()
 
     def check(self) -> None:
         """Refuse a snapshot that is not what its image requires.

@@ -18,23 +18,20 @@ import subprocess
 import tempfile
 from urllib import parse
 
-from nova_quiesce.freeze import guest_agent
+from nova_quiesce.copy import errors
+from nova_quiesce.freeze import texts
 
 #: Seconds between two looks at the copy and its surroundings.
 LOOK_INTERVAL = 0.5
 
 #: Called at each look, with how much is done, in percent. What it raises
 #: ends the copy.
-Watch = abc.Callable[[float], None]
+OnProgress = abc.Callable[[float], None]
 
 _PROGRESS = re.compile(rb'\((\d+\.\d+)/100%\)')
 # In bytes.
 _TEXT = 65536
 _FORMATS = {'iso': 'raw', 'ploop': 'parallels'}
-
-
-class CopyFailed(Exception):
-    """The disk was not copied; the text says why."""
 
 
 def export_url(socket: str, name: str) -> str:
@@ -48,7 +45,7 @@ def export_url(socket: str, name: str) -> str:
 
 
 def convert(source: str, target: str, image_format: str, is_compressed: bool,
-            is_direct: bool, watch: Watch) -> None:
+            is_direct: bool, watch: OnProgress) -> None:
     """Copy a raw export into an image file.
 
     :param source: the export's address
@@ -57,7 +54,7 @@ def convert(source: str, target: str, image_format: str, is_compressed: bool,
     :param is_compressed: whether its data is compressed
     :param is_direct: whether it can be written without the page cache
     :param watch: called at each look
-    :raises CopyFailed: it cannot be done
+    :raises CopyError: it cannot be done
     """
     command = ['qemu-img', 'convert', '-p', '-f', 'raw',
                '-t', 'none' if is_direct else 'writeback',
@@ -66,22 +63,22 @@ def convert(source: str, target: str, image_format: str, is_compressed: bool,
     try:
         _run(command, watch)
     except OSError as error:
-        raise CopyFailed('qemu-img: %s' % error) from error
+        raise errors.CopyError('qemu-img: %s' % error) from error
 
 
-def _run(command: list[str], watch: Watch) -> None:
-    with tempfile.TemporaryFile() as told, tempfile.TemporaryFile() as errors:
+def _run(command: list[str], watch: OnProgress) -> None:
+    with tempfile.TemporaryFile() as told, tempfile.TemporaryFile() as wrong:
         with subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=told,
-                stderr=errors, env=os.environ | {'LC_ALL': 'C'}) as process:
+                stderr=wrong, env=os.environ | {'LC_ALL': 'C'}) as process:
             _attend(process, told.fileno(), watch)
         if process.returncode:
-            raise CopyFailed('qemu-img: %s' % guest_agent.printable(
-                os.pread(errors.fileno(), _TEXT, 0).decode(errors='replace')))
+            raise errors.CopyError('qemu-img: %s' % texts.printable(
+                os.pread(wrong.fileno(), _TEXT, 0).decode(errors='replace')))
 
 
 def _attend(process: subprocess.Popen[bytes], told: int,
-            watch: Watch) -> None:
+            watch: OnProgress) -> None:
     try:
         while not _has_ended(process):
             watch(_progress(told))

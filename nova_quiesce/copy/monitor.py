@@ -9,7 +9,7 @@
 # WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 # License for the specific language governing permissions and limitations
 # under the License.
-"""What is looked at while a disk is copied: the guest, the space, the image.
+"""Looks at the guest, the space and the image while a disk is copied.
 
 A guest whose write the scratch file cannot take is paused by its hypervisor.
 So the copy ends, and the guest goes on, before that happens, or at once after
@@ -23,7 +23,7 @@ import typing
 from nova import exception as nova_exception
 from oslo_log import log as logging
 
-from nova_quiesce.copy import convert
+from nova_quiesce.copy import errors
 from nova_quiesce.copy import workplace
 from nova_quiesce.freeze import jobs
 
@@ -37,7 +37,7 @@ ASK_INTERVAL = 5
 STEP = 10
 
 
-class CopyWatch:
+class CopyMonitor:
     """Watches one copy, from its beginning to its end.
 
     :param state: tells what the guest does, and why; None where it cannot
@@ -71,7 +71,7 @@ class CopyWatch:
         """Look at everything once.
 
         :param percent: how much is copied
-        :raises CopyFailed: it must not go on
+        :raises CopyError: it must not go on
         :raises ImageNotFound: nobody wants it any more
         """
         if percent - self._told >= STEP:
@@ -82,11 +82,11 @@ class CopyWatch:
             raise self._deleted
         state = self._state()
         if state is not None and state[:2] == jobs.STUCK:
-            raise convert.CopyFailed(
+            raise errors.CopyError(
                 'the guest was paused, because a write of it failed while '
                 'its disk was copied')
         if self._place.free() < RESERVE:
-            raise convert.CopyFailed(
+            raise errors.CopyError(
                 'no space is left for what the guest overwrites meanwhile')
 
     def _ask(self) -> None:

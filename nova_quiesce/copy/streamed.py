@@ -20,8 +20,9 @@ import tempfile
 import threading
 
 from nova_quiesce.copy import convert
+from nova_quiesce.copy import errors
 from nova_quiesce.copy.stream import program
-from nova_quiesce.freeze import guest_agent
+from nova_quiesce.freeze import texts
 
 #: Glance's names of the formats that can be made so.
 FORMATS = frozenset(program.WRITERS)
@@ -51,10 +52,10 @@ class StreamedImage:
     :param release: called as soon as nothing is left to read, or the watch
         has raised
     :ivar length: the whole image's, in bytes; 0 until it is known
-    :raises CopyFailed: the program cannot be started
+    :raises CopyError: the program cannot be started
     """
 
-    def __init__(self, arguments: abc.Sequence[str], watch: convert.Watch,
+    def __init__(self, arguments: abc.Sequence[str], watch: convert.OnProgress,
                  release: abc.Callable[[], object]) -> None:
         self._watch = watch
         self._release = release
@@ -77,7 +78,7 @@ class StreamedImage:
 
         :param size: how many bytes at most
         :returns: nothing only where the image is complete
-        :raises CopyFailed: it cannot be made
+        :raises CopyError: it cannot be made
         :raises Exception: what the watch raised
         """
         if not self.length:
@@ -89,7 +90,7 @@ class StreamedImage:
         if content:
             return content
         if not self._is_complete():
-            raise self._failure or convert.CopyFailed(self._complaint())
+            raise self._failure or errors.CopyError(self._complaint())
         self._release()
         return b''
 
@@ -111,7 +112,7 @@ class StreamedImage:
                 arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                 stderr=self._errors, env=os.environ | {'LC_ALL': 'C'})
         except OSError as error:
-            raise convert.CopyFailed('%s: %s' % (
+            raise errors.CopyError('%s: %s' % (
                 arguments[0], error)) from error
 
     def _end_process(self) -> None:
@@ -124,7 +125,7 @@ class StreamedImage:
         text = os.pread(self._errors.fileno(), _TEXT, 0)
         return ('the image was not made; there were %d bytes of %d, and the '
                 'program ended with status %d: %s' % (
-                    self._read, self.length, status, guest_agent.printable(
+                    self._read, self.length, status, texts.printable(
                         text.decode(errors='replace'))))
 
     def _attend(self) -> None:

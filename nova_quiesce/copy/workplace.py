@@ -9,7 +9,7 @@
 # WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 # License for the specific language governing permissions and limitations
 # under the License.
-"""Where a backup job keeps its files: its socket and its scratch file.
+"""The directory of a backup job: its socket and its scratch file.
 
 QEMU itself binds the socket, as its own user, so the directory has to belong
 to that user. Others may pass through, and connect to nothing: the socket
@@ -26,11 +26,13 @@ import stat
 import tempfile
 from xml.etree import ElementTree
 
-from nova.privsep import path as privileged
+from nova import conf as nova_conf
+from nova.privsep import path as privsep_path
 
 from nova_quiesce.freeze import jobs
 
 LOG = logging.getLogger(__name__)
+CONF = nova_conf.CONF
 
 #: How long the path of a unix socket may be, in bytes (``sun_path``).
 _SOCKET_PATH = 107
@@ -62,15 +64,15 @@ class Workplace:
 
     @property
     def files(self) -> jobs.Files:
-        """Where the job keeps what belongs to it."""
+        """The job's files, as its lease names them."""
         return jobs.Files(self.socket, self.scratch)
 
     def take_socket(self) -> None:
         """Make the socket Nova's, and nobody else's."""
-        privileged.chown(self.socket, uid=os.getuid())
+        privsep_path.chown(self.socket, uid=os.getuid())
 
     def free(self) -> int:
-        """How much the scratch file can grow, in bytes."""
+        """Tell how much the scratch file can grow, in bytes."""
         volume = os.statvfs(self.path)
         return volume.f_bavail * volume.f_frsize
 
@@ -90,7 +92,7 @@ class Places:
         self._prefix = 'quiesce-%s-' % host
 
     def has(self, path: str) -> bool:
-        """Whether a path is that of a workplace of this host.
+        """Tell whether a path is that of a workplace of this host.
 
         :param path: the path, whatever is there
         """
@@ -100,7 +102,7 @@ class Places:
                 _RANDOM.fullmatch(name.removeprefix(self._prefix)) is not None)
 
     def left_over(self) -> list[str]:
-        """What is there, by its name, of jobs whose process is gone."""
+        """List the paths that are workplaces of this host by their names."""
         try:
             names = os.listdir(self._directory)
         except FileNotFoundError:
@@ -138,6 +140,11 @@ class Places:
                 remove(path, place.owners)
 
 
+def of_this_host() -> Places:
+    """Make the handle of this host's workplaces, as Nova is configured."""
+    return Places(CONF.libvirt.snapshots_directory, CONF.host)
+
+
 def _open_up(path: str, domain_xml: str) -> set[int]:
     try:
         os.chmod(path, _PASS_THROUGH)
@@ -159,7 +166,7 @@ def remove(path: str, owners: abc.Set[int]) -> None:
                       'QEMU\'s user', path)
             return
         if found.st_uid != os.getuid():
-            privileged.chown(path, uid=os.getuid())
+            privsep_path.chown(path, uid=os.getuid())
         shutil.rmtree(path)
     except FileNotFoundError:
         LOG.debug('%s is gone already', path)
@@ -184,7 +191,7 @@ def _hand_over(path: str, domain_xml: str) -> set[int]:
         # QEMU runs as libvirtd does.
         return set()
     uid, gid = _parse(label)
-    privileged.chown(path, uid=uid, gid=gid)
+    privsep_path.chown(path, uid=uid, gid=gid)
     return {uid}
 
 

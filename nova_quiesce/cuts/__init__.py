@@ -12,6 +12,17 @@
 
 """The ways to cut a snapshot, one module each.
 
-A cut fixes the snapshot's point in time. These modules know nothing of
-policy: they are handed what to do around the cut.
+A cut fixes the snapshot's point in time. These modules know nothing of policy,
+nor of what becomes of the cut disk. They may import Nova,
+:mod:`nova_quiesce.nova`, :mod:`nova_quiesce.exception` and
+:mod:`nova_quiesce.freeze`.
+
+* ``back_ends``: the table of cuts by storage back end
+* ``backup_job``: the beginning of a backup job, of any disk that QEMU opens
+* ``rbd``: the snapshot of an RBD image, for Nova's direct snapshot
+* ``mirror``: the end of Nova's mirror, where there can be no backup job
+* ``suspension``: the time that a guest is suspended, where it has to be
+* ``external_snapshot``: libvirt's snapshot of a volume, for Cinder
+* ``cinder``: the snapshots that Cinder makes of volumes
+* ``cutter``: the type of what freezes the guest around a cut of Nova's code
 """

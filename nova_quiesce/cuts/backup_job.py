@@ -22,23 +22,14 @@ agent: a thaw took 0.7 s and more under it.
 """
 
 from collections import abc
-import logging
-import os
-import typing
 from xml.etree import ElementTree
 
 import libvirt
 
-from nova_quiesce.copy import workplace
 from nova_quiesce import exception
-from nova_quiesce.freeze import guest_agent
+from nova_quiesce.freeze import domains
 from nova_quiesce.freeze import jobs
-from nova_quiesce.freeze import machines
-
-LOG = logging.getLogger(__name__)
-
-#: Makes the cut that it is handed, or raises.
-Cutter = abc.Callable[[abc.Callable[[], None]], None]
+from nova_quiesce.freeze import replies
 
 #: Where libvirt says so, no other way to cut would work, either.
 NO_GUEST = (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_OPERATION_INVALID)
@@ -49,48 +40,21 @@ class Refused(Exception):
     """This disk cannot be cut by a backup job; nothing was begun."""
 
 
-class Connection(typing.Protocol):
-    """What this module calls of a libvirt ``virConnect``."""
-
-    def getDomainCapabilities(
-            self, emulatorbin: str | None, arch: str | None,
-            machine: str | None, virttype: str | None,
-            flags: int = ...) -> str:
-        """Describe what domains of a kind can do."""
-
-    def getCapabilities(self) -> str:
-        """Describe the host."""
-
-
-class Domain(jobs.Domain, typing.Protocol):
-    """What this module calls of a libvirt ``virDomain``."""
-
-    def connect(self) -> Connection:
-        """The connection that the domain was found over."""
-
-    def XMLDesc(self, flags: int = ...) -> str:
-        """Describe the domain."""
-
-    def backupBegin(self, backupXML: str, checkpointXML: str | None,
-                    flags: int = ...) -> int:
-        """Begin a backup job."""
-
-
 class Job:
     """One backup job of one disk.
 
     :param domain: the disk's domain
     :param disk_path: how Nova calls the disk: a path, or ``rbd:`` and its
         name
-    :param place: where the job keeps its files
+    :param files: where the job keeps its files
     :raises Refused: the hypervisor has no backup jobs, or the domain no such
         disk, or one that must not leave the host in plain text
     """
 
-    def __init__(self, domain: Domain, disk_path: str,
-                 place: workplace.Workplace) -> None:
+    def __init__(self, domain: domains.Domain, disk_path: str,
+                 files: jobs.Files) -> None:
         self._domain = domain
-        self._place = place
+        self._files = files
         description = ElementTree.fromstring(domain.XMLDesc(0))
         _refuse_unsupported(domain.connect(), description)
         disk = find_disk(description.iterfind('./devices/disk'), disk_path)
@@ -110,59 +74,17 @@ class Job:
                 raise
             if error.get_error_code() == libvirt.VIR_ERR_OPERATION_TIMEOUT:
                 raise exception.JobUnderWay('another job') from error
-            raise Refused(guest_agent.text_of(error)) from error
+            raise Refused(replies.text_of(error)) from error
 
     def _describe(self) -> str:
         backup = ElementTree.Element('domainbackup', mode='pull')
         ElementTree.SubElement(
-            backup, 'server', transport='unix', socket=self._place.socket)
+            backup, 'server', transport='unix', socket=self._files.socket)
         disks = ElementTree.SubElement(backup, 'disks')
         disk = ElementTree.SubElement(
             disks, 'disk', name=self.target, type='file')
-        ElementTree.SubElement(disk, 'scratch', file=self._place.scratch)
+        ElementTree.SubElement(disk, 'scratch', file=self._files.scratch)
         return ElementTree.tostring(backup, encoding='unicode')
-
-
-def find(domain: Domain,
-         places: workplace.Places) -> workplace.Workplace | None:
-    """Where the backup job of a domain keeps its files, if it is ours.
-
-    A job outlives the process that began it.
-
-    :param domain: the domain
-    :param places: this host's
-    :returns: None where there is no job, or one of somebody else
-    :raises libvirtError: it cannot be told
-    """
-    place = _find_place(domain)
-    return place if place is not None and places.has(place.path) else None
-
-
-def end(domain: Domain, place: workplace.Workplace) -> bool:
-    """End the backup job of a domain, if it is the one of a place.
-
-    Never raises.
-
-    :param domain: the domain
-    :param place: where the job keeps its files
-    :returns: whether it is known that the job is not there any more
-    """
-    try:
-        return jobs.end(domain, place.files, machines.REAL)
-    except libvirt.libvirtError as error:
-        LOG.error('The backup job in %s was not ended: %s', place.path,
-                  guest_agent.text_of(error))
-        return False
-
-
-def _find_place(domain: Domain) -> workplace.Workplace | None:
-    found = jobs.find(domain)
-    if found is None:
-        return None
-    socket, scratch_files = found
-    place = workplace.Workplace(os.path.dirname(socket))
-    is_one_of_ours = (socket, scratch_files) == (place.socket, {place.scratch})
-    return place if is_one_of_ours else None
 
 
 def find_disk(disks: abc.Iterable[ElementTree.Element],
@@ -181,7 +103,7 @@ def find_disk(disks: abc.Iterable[ElementTree.Element],
 
 
 def target_of(disk: ElementTree.Element) -> str:
-    """What libvirt calls a disk.
+    """Read from its description what libvirt calls a disk.
 
     :param disk: its description
     """
@@ -190,7 +112,7 @@ def target_of(disk: ElementTree.Element) -> str:
     return str(target.get('dev'))
 
 
-def _refuse_unsupported(connection: Connection,
+def _refuse_unsupported(connection: domains.Connection,
                         domain: ElementTree.Element) -> None:
     # Before the guest is frozen for it. An older libvirt does not tell.
     kind = domain.find('./os/type')

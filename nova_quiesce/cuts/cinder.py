@@ -9,7 +9,7 @@
 # WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 # License for the specific language governing permissions and limitations
 # under the License.
-"""When the volume snapshots of a request are cut, as Cinder tells it.
+"""The cuts of a request's volumes, which Cinder makes, as it tells of them.
 
 nova-api asks for the thaw as soon as Cinder has accepted the last snapshot,
 and nova-compute's manager then waits for one snapshot after the other,
@@ -39,8 +39,8 @@ _CREATING = 'creating'
 _AVAILABLE = 'available'
 
 
-class SnapshotWatch:
-    """Watches the volume snapshots of one request.
+class SnapshotPoll:
+    """Polls Cinder for the volume snapshots of one request.
 
     :param state: asks Cinder for the state of one
     """
@@ -69,7 +69,7 @@ class SnapshotWatch:
         :param on_complete: called as soon as no snapshot is left to wait for
         """
         threading.Thread(target=self._run, args=(on_complete,), daemon=True,
-                         name='watch-volume-snapshots').start()
+                         name='poll-volume-snapshots').start()
 
     def stop(self) -> None:
         """Stop looking."""

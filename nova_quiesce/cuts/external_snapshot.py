@@ -18,38 +18,37 @@ fails where the guest is frozen already. Here, Nova's code gets a wrapped
 guest, so that the freeze is this package's.
 """
 
-from collections import abc
 import functools
 import typing
 
 from oslo_log import log as logging
 
-LOG = logging.getLogger(__name__)
+from nova_quiesce.cuts import cutter
+from nova_quiesce.nova import wrapper
 
-#: Makes the cut that it is handed, at most once, or refuses to.
-Cutter = abc.Callable[[abc.Callable[[], None]], None]
+LOG = logging.getLogger(__name__)
 
 
 class Guest(typing.Protocol):
-    """What is wrapped of Nova's libvirt ``Guest``."""
+    """The part of Nova's libvirt ``Guest`` that is replaced here."""
 
     def snapshot(self, *args: object, **kwargs: object) -> None:
         """Have the guest go on in new files, based on the present ones."""
 
 
-class AssistedGuest:
+class SnapshottedGuest(wrapper.Wrapper[Guest]):
     """A guest whose volumes are snapshotted by a cutter.
 
     Once libvirt has made a snapshot, the guest writes to its new files. Cinder
     has to know them as the active ones, so nothing is raised from then on.
 
     :param guest: Nova's guest, which answers everything else
-    :param cutter: called with libvirt's snapshot, without a freeze in it
+    :param cut: called with libvirt's snapshot, without a freeze in it
     """
 
-    def __init__(self, guest: Guest, cutter: Cutter) -> None:
-        self._guest = guest
-        self._cutter = cutter
+    def __init__(self, guest: Guest, cut: cutter.Cutter) -> None:
+        super().__init__(guest)
+        self._cut = cut
         self._is_made = False
         self._failure: Exception | None = None
 
@@ -59,7 +58,7 @@ class AssistedGuest:
             # Nova tries again without a freeze, which is not what failed.
             raise self._failure
         try:
-            self._cutter(functools.partial(
+            self._cut(functools.partial(
                 self._make, *args, **{**kwargs, 'quiesce': False}))
         except Exception as error:
             if not self._is_made:
@@ -69,8 +68,5 @@ class AssistedGuest:
                           'it before this error')
 
     def _make(self, *args: object, **kwargs: object) -> None:
-        self._guest.snapshot(*args, **kwargs)
+        self._wrapped.snapshot(*args, **kwargs)
         self._is_made = True
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._guest, name)

@@ -23,14 +23,13 @@ import contextlib
 import functools
 import typing
 
+from nova_quiesce.cuts import cutter
 from nova_quiesce import exception
-
-#: Makes the cut that it is handed, exactly once.
-Cutter = abc.Callable[[abc.Callable[[], None]], None]
+from nova_quiesce.nova import wrapper
 
 
 class BlockDevice(typing.Protocol):
-    """What is wrapped of Nova's ``BlockDevice``."""
+    """The part of Nova's ``BlockDevice`` that is replaced here."""
 
     def rebase(self, *args: object, **kwargs: object) -> object:
         """Start the mirror."""
@@ -40,7 +39,7 @@ class BlockDevice(typing.Protocol):
 
 
 class Guest(typing.Protocol):
-    """What is wrapped of Nova's libvirt ``Guest``."""
+    """The part of Nova's libvirt ``Guest`` that is replaced here."""
 
     def get_block_device(self, disk: str) -> BlockDevice:
         """The handle of one of the guest's disks."""
@@ -68,19 +67,19 @@ def kept_defined(guest: typing.Any, define: abc.Callable[[str], object],
         raise
 
 
-class MirroredGuest:
-    """A guest whose mirrors are ended by a cutter.
+class MirroredGuest(wrapper.Wrapper[Guest]):
+    """A guest whose mirrors are ended inside a freeze.
 
-    :param guest: Nova's guest, which answers everything else
-    :param cutter: called with the abort of a running mirror
+    :param guest: Nova's guest
+    :param cut: called with the abort of a running mirror
     :param has_foreign: whether a disk has a job that is not Nova's, and must
         not be aborted
     """
 
-    def __init__(self, guest: Guest, cutter: Cutter,
+    def __init__(self, guest: Guest, cut: cutter.Cutter,
                  has_foreign: abc.Callable[[str], bool]) -> None:
-        self._guest = guest
-        self._cutter = cutter
+        super().__init__(guest)
+        self._cut = cut
         self._has_foreign = has_foreign
 
     def get_block_device(self, disk: str) -> '_Mirror':
@@ -88,23 +87,20 @@ class MirroredGuest:
 
         :param disk: the disk's path or target
         """
-        return _Mirror(self._guest.get_block_device(disk), self._cutter,
+        return _Mirror(self._wrapped.get_block_device(disk), self._cut,
                        functools.partial(self._has_foreign, disk))
 
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._guest, name)
 
-
-class _Mirror:
-    def __init__(self, device: BlockDevice, cutter: Cutter,
+class _Mirror(wrapper.Wrapper[BlockDevice]):
+    def __init__(self, device: BlockDevice, cut: cutter.Cutter,
                  has_foreign: abc.Callable[[], bool]) -> None:
-        self._device = device
-        self._cutter = cutter
+        super().__init__(device)
+        self._cut = cut
         self._has_foreign = has_foreign
         self._running = False
 
     def rebase(self, *args: object, **kwargs: object) -> object:
-        answer = self._device.rebase(*args, **kwargs)
+        answer = self._wrapped.rebase(*args, **kwargs)
         self._running = True
         return answer
 
@@ -112,7 +108,7 @@ class _Mirror:
         # Nova also aborts before it starts a mirror, in case one was left
         # over, and after one that could not be started. Neither is a cut,
         # and a freeze around it would be for nothing.
-        abort = functools.partial(self._device.abort_job, *args, **kwargs)
+        abort = functools.partial(self._wrapped.abort_job, *args, **kwargs)
         if self._has_foreign():
             # A mirror may also have ended by itself, and left its place.
             raise exception.JobUnderWay('another job')
@@ -120,7 +116,4 @@ class _Mirror:
             abort()
             return
         self._running = False
-        self._cutter(abort)
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._device, name)
+        self._cut(abort)

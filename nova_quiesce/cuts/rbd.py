@@ -21,42 +21,49 @@ import typing
 
 from nova.storage import rbd_utils
 
-from nova_quiesce.cuts import backup_job
+from nova_quiesce.cuts import cutter
+from nova_quiesce.nova import wrapper
 
 
-class Driver:
-    """Nova's RBD driver, with the cut of one image handed to a cutter.
+def intercept(disk: typing.Any, cut: cutter.Cutter) -> None:
+    """Have the cut of a disk made inside a freeze.
+
+    :param disk: of Nova's RBD image back end
+    :param cut: called with what creates the snapshot
+    """
+    disk.driver = Driver(disk.driver, disk.rbd_name, cut)
+
+
+class Driver(wrapper.Wrapper[typing.Any]):
+    """Nova's RBD driver, with the cut of one image made inside a freeze.
 
     :param driver: Nova's
     :param image: the name of the instance's RBD image
-    :param cutter: called with what creates the snapshot
+    :param cut: called with what creates the snapshot
     """
 
     def __init__(self, driver: typing.Any, image: str,
-                 cutter: backup_job.Cutter) -> None:
-        self._driver = driver
+                 cut: cutter.Cutter) -> None:
+        super().__init__(driver)
         self._image = image
-        self._cutter = cutter
+        self._cut = cut
 
     def create_snap(self, volume: str, name: str, pool: str | None = None,
                     protect: bool = False) -> None:
         """Create a snapshot of an RBD image."""
         if volume != self._image:
-            self._driver.create_snap(volume, name, pool=pool, protect=protect)
+            self._wrapped.create_snap(volume, name, pool=pool, protect=protect)
             return
         with rbd_utils.RBDVolumeProxy(
-                self._driver, str(volume), pool=pool) as image:
-            self._cut(image, name)
+                self._wrapped, str(volume), pool=pool) as image:
+            self._create(image, name)
             if protect and not image.is_protected_snap(name):
                 image.protect_snap(name)
 
-    def _cut(self, image: typing.Any, name: str) -> None:
+    def _create(self, image: typing.Any, name: str) -> None:
         try:
-            self._cutter(functools.partial(image.create_snap, name))
+            self._cut(functools.partial(image.create_snap, name))
         except BaseException:
             # Nova removes only what it was told of.
-            self._driver.remove_snap(self._image, name, ignore_errors=True)
+            self._wrapped.remove_snap(self._image, name, ignore_errors=True)
             raise
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._driver, name)

@@ -9,6 +9,7 @@
 # WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 # License for the specific language governing permissions and limitations
 # under the License.
+
 """The cut of an instance that is suspended while its disk is copied.
 
 The guest is frozen, and suspended to disk as it is: nothing it writes can
@@ -17,9 +18,20 @@ reach the disk from then on. It is thawed as soon as it runs again.
 
 from collections import abc
 import contextlib
+import typing
 
-from nova_quiesce.freeze import windows
-from nova_quiesce import snapshots
+
+class Snapshot(typing.Protocol):
+    """The part of a snapshot in progress that is used here."""
+
+    def freeze(self, is_saved: bool = ...) -> None:
+        """Freeze the guest, where that can be had."""
+
+    def restart(self) -> None:
+        """Count the freeze's time anew, because the guest runs again."""
+
+    def thaw(self) -> None:
+        """Thaw the guest, if it was frozen."""
 
 
 class Suspension:
@@ -29,33 +41,28 @@ class Suspension:
     :param resume: lets the guest run again
     """
 
-    def __init__(self, snapshot: snapshots.Snapshot,
+    def __init__(self, snapshot: Snapshot,
                  resume: abc.Callable[[], None]) -> None:
         self._snapshot = snapshot
         self._resume = resume
-        self._freeze = contextlib.ExitStack()
-        self._window: windows.Window | None = None
-        self._is_suspended = False
+        self._ending = contextlib.ExitStack()
 
     def begin(self, suspend: abc.Callable[[], None]) -> None:
         """Freeze the guest where that can be had, and suspend it.
 
         :param suspend: does the latter
+        :raises QuiesceError: quiesce is required, and the guest was not
+            frozen; it runs on
         """
-        with contextlib.ExitStack() as freeze:
-            self._window = freeze.enter_context(
-                self._snapshot.frozen(is_saved=True))
+        with contextlib.ExitStack() as ending:
+            ending.callback(self._snapshot.thaw)
+            self._snapshot.freeze(is_saved=True)
             suspend()
             # From here on whatever happens: it runs again, and is thawed.
-            freeze.callback(self._resume)
-            self._is_suspended = True
-            self._freeze = freeze.pop_all()
+            ending.callback(self._resume)
+            ending.callback(self._snapshot.restart)
+            self._ending = ending.pop_all()
 
     def end(self) -> None:
         """Resume and thaw the guest, unless that was done already."""
-        if not self._is_suspended:
-            return
-        self._is_suspended = False
-        with self._freeze.pop_all():
-            if self._window is not None:
-                self._window.restart()
+        self._ending.close()

@@ -10,4 +10,16 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What this package touches of Nova, and how Nova finds it."""
+"""The contact with Nova, which promises nothing to drivers out of its tree.
+
+Everything here is about Nova itself; a snapshot's own steps are none of it.
+It may import Nova, :mod:`nova_quiesce.exception` and the errors of
+:mod:`nova_quiesce.freeze`.
+
+* ``seams``: what is overridden, called and read of Nova
+* ``releases``: the supported releases, and the check that a Nova fits
+* ``alias`` and ``compute_driver``: how Nova finds the driver by its name
+* ``api_errors``: this package's errors, as nova-api understands them
+* ``thaw_casts``: the thaws that nova-api asks for, seen as they arrive
+* ``wrapper``: the base of what stands in for an object of Nova's
+"""

@@ -103,7 +103,7 @@ def _release() -> int | None:
 
 
 def find_misfits() -> abc.Iterator[str]:
-    """What the installed Nova has not as the seams say.
+    """Find where the installed Nova is not as the seams say.
 
     :returns: what is wrong with each
     """

@@ -119,10 +119,6 @@ class ImageAPI(typing.Protocol):
     def get(self, context: object, id_or_uri: str) -> dict[str, object]:
         """Show an image."""
 
-    def get_all(self, context: object,
-                **kwargs: object) -> list[dict[str, object]]:
-        """List images."""
-
     def update(self, context: object, id_or_uri: str,
                image_info: dict[str, object], data: object = None,
                **kwargs: object) -> dict[str, object]:
@@ -141,7 +137,7 @@ class VolumeAPI(typing.Protocol):
 
 
 class LibvirtDriver:
-    """``nova.virt.libvirt.driver.LibvirtDriver``, as the mixin sees it."""
+    """``nova.virt.libvirt.driver.LibvirtDriver``, as the driver sees it."""
 
     virtapi: object
     _host: typing.Any

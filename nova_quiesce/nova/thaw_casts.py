@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What nova-api casts to nova-compute, seen as it arrives.
+"""Sees the thaws that nova-api casts to nova-compute, as they arrive.
 
 The list of a request's volume snapshots travels with the thaw that nova-api
 casts for it, to Nova's manager, which does not hand it to the driver.

@@ -26,6 +26,7 @@ from oslo_log import log as logging
 from nova_quiesce import consistency
 from nova_quiesce.freeze import errors
 from nova_quiesce.nova import seams
+from nova_quiesce.nova import wrapper
 from nova_quiesce.record import action_events
 from nova_quiesce.record import glance
 
@@ -57,8 +58,8 @@ class StreamedUpload(typing.Protocol):
         """
 
 
-class UploadedSnapshot(typing.Protocol):
-    """A snapshot in progress, as the uploader of its image sees it."""
+class SnapshotInProgress(typing.Protocol):
+    """A snapshot that Nova's driver is at, as its uploader sees it."""
 
     @property
     def snapshot(self) -> JudgedSnapshot:
@@ -72,7 +73,7 @@ class UploadedSnapshot(typing.Protocol):
         """Release the upload: the image is in Glance, or will not be."""
 
 
-class RecordingImageAPI:
+class RecordingImageAPI(wrapper.Wrapper[seams.ImageAPI]):
     """Nova's image API, with the record added to what is uploaded.
 
     This is the last gate on each path of an image-backed snapshot: what is
@@ -86,9 +87,9 @@ class RecordingImageAPI:
     """
 
     def __init__(self, image_api: seams.ImageAPI,
-                 find: abc.Callable[[str], UploadedSnapshot | None],
+                 find: abc.Callable[[str], SnapshotInProgress | None],
                  is_recording: bool = True) -> None:
-        self._image_api = image_api
+        super().__init__(image_api)
         self._find = find
         self._is_recording = is_recording
 
@@ -108,7 +109,7 @@ class RecordingImageAPI:
         """
         in_progress = self._find(id_or_uri)
         if in_progress is None:
-            return self._image_api.update(
+            return self._wrapped.update(
                 context, id_or_uri, image_info, data=data, **kwargs)
         in_progress.snapshot.check()
         record = (in_progress.snapshot.record.properties()
@@ -117,7 +118,7 @@ class RecordingImageAPI:
         assert isinstance(properties, dict)
         properties.update(record)
         try:
-            updated = self._image_api.update(
+            updated = self._wrapped.update(
                 context, id_or_uri, image_info,
                 data=in_progress.upload or data, **kwargs)
             if in_progress.upload is not None:
@@ -140,9 +141,6 @@ class RecordingImageAPI:
         except Exception as error:
             LOG.error('The record of image %(image)s was not read back: '
                       '%(error)s', {'image': image_id, 'error': error})
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._image_api, name)
 
 
 @contextlib.contextmanager

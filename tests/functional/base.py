@@ -90,8 +90,8 @@ class QuiesceTestBase(base.ServersTestBase):  # type: ignore[misc]
             'nova_quiesce.freeze.thawing.LOST_COMMAND', 0.5))
         # Another connection of Nova's fake would have other domains.
         self.useFixture(fixtures.MonkeyPatch(
-            'nova_quiesce.compute_host.CoreMixin._new_connection',
-            lambda driver: driver._host.get_connection()))
+            'nova_quiesce.compute_host.ComputeHost.connect',
+            lambda host: host.hypervisor.get_connection()))
         self.frozen_at_cut: list[bool] = []
         #: Called as a record is written onto an image.
         self.on_record: abc.Callable[[str], object] = lambda image_id: None
@@ -113,9 +113,10 @@ class QuiesceTestBase(base.ServersTestBase):  # type: ignore[misc]
         self.flags(thaw_timeout=1, thaw_retry_interval=0.1,
                    record_timeout=10, group='quiesce')
         self.start_compute()
-        self.hypervisor.hear = self.driver._shutdowns.events.receive
+        shutdowns = self.driver._compute_host.shutdowns
+        self.hypervisor.hear = shutdowns.events.receive
         self.addCleanup(self._end_recordings)
-        self.addCleanup(lambda: self.driver._shutdowns.stop())
+        self.addCleanup(lambda: self.driver._compute_host.shutdowns.stop())
 
     def _assert_nothing_left(self) -> None:
         self.assertFalse(self.guest.frozen)
@@ -123,7 +124,7 @@ class QuiesceTestBase(base.ServersTestBase):  # type: ignore[misc]
 
     def _end_recordings(self) -> None:
         # They would go on in the next test, whose Glance is another one.
-        self.driver._duties.stop()
+        self.driver._compute_host.requests.stop()
         # One that is about to start is listed and cannot be joined yet.
         self.wait_until(
             lambda: not any(thread.name.startswith('record-')

@@ -325,7 +325,7 @@ class AssistedTest(base.QuiesceTestBase):
     def test_image_whose_freeze_ends_at_the_cut(self) -> None:
         def lapse(_domain: object, _xml: str, flags: int) -> None:
             self._cut(flags)
-            held: typing.Any = self.driver._freezer.spanning
+            held: typing.Any = self.driver._compute_host.freezer.spanning
             for instance_uuid in list(held._spans):
                 held.lapse(instance_uuid, 'the test ended it')
 

@@ -20,6 +20,7 @@ import fixtures
 import libvirt
 
 from nova_quiesce.copy import convert
+from nova_quiesce.copy import errors as copy_errors
 from nova_quiesce import fixture
 from tests.functional import base
 from tests.functional import hypervisor
@@ -145,7 +146,7 @@ class LocalDiskTest(BackupJobTestCase):
 
     def test_copy_that_fails(self) -> None:
         server = self.boot(base.QUIESCED)
-        self.convert.side_effect = convert.CopyFailed('no space is left')
+        self.convert.side_effect = copy_errors.CopyError('no space is left')
         image_id = self.create_image(server)
         self.assertNotIn(image_id, self.glance.images)
         self.assertIn('not copied', self.fault_of(server))
@@ -158,7 +159,7 @@ class LocalDiskTest(BackupJobTestCase):
 
         def get_stuck(*args: object) -> None:
             self.guest.stuck = True
-            raise convert.CopyFailed('the guest was paused')
+            raise copy_errors.CopyError('the guest was paused')
 
         self.convert.side_effect = get_stuck
         with mock.patch('nova.tests.fixtures.libvirt.Domain.resume',

@@ -219,8 +219,9 @@ class DutiesTest(base.QuiesceTestBase):
 
     def _lose_memory(self) -> None:
         """What a nova-compute that is killed does not do any more."""
-        self.driver._duties.__dict__['judge'] = lambda *args: None
-        self.driver._duties._is_over.set()
+        requests = self.driver._compute_host.requests
+        requests.__dict__['judge'] = lambda *args: None
+        requests._is_over.set()
 
     def _restart(self) -> None:
         self.restart_compute_service('compute1')

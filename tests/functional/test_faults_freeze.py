@@ -168,7 +168,7 @@ class FreezeFaultTest(base.QuiesceTestBase):
     def test_lease_that_was_left_behind(self) -> None:
         """nova-compute died while a guest was frozen, and is started."""
         server = self.boot_from_volume(base.QUIESCED)
-        domain = self.driver._find_domain(server['id'])
+        domain = self.driver._compute_host.find_domain(server['id'])
         self.leases.acquire(leases.Lease.new(
             machines.REAL, server['id'], 'req-1', 'a test', 60, domain.ID()))
         self.guest.frozen = True

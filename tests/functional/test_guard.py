@@ -31,7 +31,7 @@ class NoGuardTest(base.QuiesceTestBase):
         guard = mock.create_autospec(handle.Guard, instance=True)
         guard.is_usable.return_value = False
         guard.watch.side_effect = handle.GuardUnavailable()
-        self.driver._freezer._guard = guard
+        self.driver._compute_host.freezer._guard = guard
 
     def test_required_fails_before_anything_is_copied(self) -> None:
         server = self.boot(base.QUIESCED)

@@ -28,7 +28,8 @@ from nova import privsep
 
 from nova_quiesce import conf
 from nova_quiesce.copy import disk_copy
-from nova_quiesce.cuts import backup_job
+from nova_quiesce.copy import disk_export
+from nova_quiesce.cuts import cutter
 from nova_quiesce.freeze import freezer
 from nova_quiesce import policy
 from nova_quiesce import snapshots
@@ -105,7 +106,7 @@ class BlockDeviceTest(copies.CopyTestCase):
                     self.server['id'], 'test', 'req-test', 'snapshot',
                     LIMITS.freeze_timeout, LIMITS.max_freeze_time, is_saved)))
             snapshot.prepare()
-            image = self._copy(domain, snapshot.cut_or_refuse)
+            image = self._copy(domain, snapshot.cut_and_check)
         self.assertEqual('filesystem', snapshot.record.level.value)
         self.assertEqual(2, snapshot.record.filesystems)
         self.assertFalse(oracle.needs_recovery(image))
@@ -121,12 +122,19 @@ class BlockDeviceTest(copies.CopyTestCase):
         return types.SimpleNamespace(uuid=self.server['id'], name='test')
 
     def _copy(self, domain: typing.Any,
-              cutter: backup_job.Cutter) -> pathlib.Path:
+              cut: cutter.Cutter) -> pathlib.Path:
         image = self.scratch / 'image'
         before = self._written()
-        disk_copy.copy(disk_copy.Source(
-            domain, self.device, self._instance(), lambda: None,
-            self.freezer.jobs, lambda: domain), str(image), 'raw', cutter)
+        export = disk_export.DiskExport(disk_export.Disk(
+            domain, self.device, self._instance(), lambda: domain),
+            self.freezer.jobs)
+        try:
+            export.prepare()
+            cut(export.begin)
+            export.open()
+            disk_copy.to_file(export, str(image), 'raw', lambda: None)
+        finally:
+            export.close()
         self.assertGreater(self._written(), before)
         return image
 

@@ -74,7 +74,8 @@ class Layout(testtools.TestCase):
         told = json.loads(self.environment.run(
             PROBE, '--config-file', self.config))
         self.assertEqual('QuiesceLibvirtDriver', told['class'])
-        self.assertIn('nova_quiesce.driver.QuiesceMixin', told['bases'])
+        self.assertIn(
+            'nova_quiesce.driver.QuiesceLibvirtDriver', told['bases'])
         self.assertIn('nova.virt.libvirt.driver.LibvirtDriver', told['bases'])
         self.assertEqual('compute_driver.py', pathlib.Path(told['alias']).name)
         self.assertEqual(self.nova / 'nova' / '__init__.py',
@@ -87,7 +88,8 @@ class Layout(testtools.TestCase):
         :param added: the modules
         """
         ours = {name for name in added if not name.startswith('__editable__')}
-        self.assertEqual({'nova_quiesce', 'nova_quiesce.nova.alias'}, ours)
+        self.assertEqual({'nova_quiesce', 'nova_quiesce.nova',
+                          'nova_quiesce.nova.alias'}, ours)
 
     def assert_fails(self) -> None:
         """Check that the driver came from this package, and Nova is well."""

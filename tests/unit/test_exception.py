@@ -50,8 +50,9 @@ HARMFUL = ('rebuild', 'nova-quiesce', 'reset', 'reboot', 'delete', 'recreate',
 def _with_a_text_of_their_own() -> abc.Iterator[type[Exception]]:
     for module in (errors, exception, handle, watched_lease, leases):
         for _, found in inspect.getmembers(module, inspect.isclass):
-            if issubclass(found, errors.NotFrozen | errors.MaybeFrozen |
-                          exception.CopyFailed) and '__init__' in vars(found):
+            if '__init__' in vars(found) and issubclass(
+                    found, errors.NotFrozen | errors.MaybeFrozen |
+                    exception.DiskNotCopied):
                 yield found
 
 

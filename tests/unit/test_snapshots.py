@@ -77,24 +77,27 @@ class RequireTest(SnapshotTestCase):
 
     def test_failed_freeze_makes_the_cut_and_fails(self) -> None:
         # The cut ends the mirror, which must not be left running.
+        taking = self._snapshot(policy.Policy.REQUIRE)
+        taking.prepare()
         self.domain.errors['fsFreeze'] = [HOOK_FAILED]
-        with self.assertRaisesRegex(errors.QuiesceError, 'status 1'):
-            self._take(policy.Policy.REQUIRE)
+        taking.cut_anyway(self._make)
         self.assertEqual([False], self.frozen_at_cut)
+        with self.assertRaisesRegex(errors.QuiesceError, 'status 1'):
+            taking.check()
 
     def test_failed_freeze_keeps_the_cut_from_being_made(self) -> None:
         taking = self._snapshot(policy.Policy.REQUIRE)
         taking.prepare()
         self.domain.errors['fsFreeze'] = [HOOK_FAILED]
         with self.assertRaisesRegex(errors.QuiesceError, 'status 1'):
-            taking.cut_unless_refused(self._make)
+            taking.cut(self._make)
         self.assertEqual([], self.frozen_at_cut)
 
     def test_lost_freeze_leaves_a_cut_for_good(self) -> None:
         taking = self._snapshot(policy.Policy.REQUIRE)
         taking.prepare()
         self.domain.thaw_answer = 1
-        taking.cut_unless_refused(self._make)
+        taking.cut(self._make)
         self.assertEqual([True], self.frozen_at_cut)
         with self.assertRaisesRegex(errors.QuiesceError, 'only 1'):
             taking.check()

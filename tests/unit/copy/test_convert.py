@@ -17,6 +17,7 @@ import unittest
 from unittest import mock
 
 from nova_quiesce.copy import convert
+from nova_quiesce.copy import errors
 
 QEMU_IMG = """#!/bin/sh
 echo $$ > {0}/pid
@@ -52,7 +53,7 @@ class ConvertTest(unittest.TestCase):
 
     def _convert(self, image_format: str = 'qcow2',
                  is_compressed: bool = False, is_direct: bool = True,
-                 watch: convert.Watch | None = None) -> None:
+                 watch: convert.OnProgress | None = None) -> None:
         convert.convert('nbd:source', 'target', image_format, is_compressed,
                         is_direct, watch or self.seen.append)
 
@@ -101,21 +102,21 @@ class ConvertTest(unittest.TestCase):
     def test_failure_is_told_within_bounds(self) -> None:
         self._qemu_img(
             'head -c 1000000 /dev/zero | tr "\\0" x >&2; exit 1')
-        with self.assertRaises(convert.CopyFailed) as caught:
+        with self.assertRaises(errors.CopyError) as caught:
             self._convert()
         self.assertTrue(str(caught.exception).startswith('qemu-img: xxx'))
         self.assertLess(len(str(caught.exception)), 300)
 
     def test_failure_on_several_lines_becomes_one(self) -> None:
         self._qemu_img("printf 'one\\ntwo\\033[1m\\377\\n' >&2; exit 1")
-        with self.assertRaises(convert.CopyFailed) as caught:
+        with self.assertRaises(errors.CopyError) as caught:
             self._convert()
         self.assertTrue(str(caught.exception).isprintable())
         self.assertIn('one', str(caught.exception))
 
     def test_killed_from_outside(self) -> None:
         self._qemu_img('kill -9 $$')
-        with self.assertRaises(convert.CopyFailed):
+        with self.assertRaises(errors.CopyError):
             self._convert()
 
     def test_watch_that_raises_ends_it(self) -> None:
@@ -131,7 +132,7 @@ class ConvertTest(unittest.TestCase):
 
     def test_program_that_is_missing(self) -> None:
         with mock.patch.dict(os.environ, {'PATH': str(self.directory)}):
-            with self.assertRaises(convert.CopyFailed):
+            with self.assertRaises(errors.CopyError):
                 self._convert()
 
     def test_export_url(self) -> None:

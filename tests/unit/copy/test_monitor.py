@@ -16,13 +16,13 @@ from unittest import mock
 
 from nova import exception as nova_exception
 
-from nova_quiesce.copy import convert
+from nova_quiesce.copy import errors
 from nova_quiesce.copy import monitor
 from nova_quiesce.copy import workplace
 from nova_quiesce import fixture
 
 
-class CopyWatchTest(unittest.TestCase):
+class CopyMonitorTest(unittest.TestCase):
 
     def setUp(self) -> None:
         super().setUp()
@@ -31,7 +31,7 @@ class CopyWatchTest(unittest.TestCase):
         self.place.free.return_value = monitor.RESERVE
         self.show = mock.Mock(return_value={})
         self.enterContext(mock.patch.object(monitor, 'ASK_INTERVAL', 0.001))
-        self.watch = monitor.CopyWatch(
+        self.watch = monitor.CopyMonitor(
             self.domain.state, self.place, self.show, instance=None)
 
     def _asked(self, times: int) -> threading.Event:
@@ -60,12 +60,12 @@ class CopyWatchTest(unittest.TestCase):
 
     def test_guest_that_was_paused(self) -> None:
         self.domain.stuck = True
-        with self.assertRaisesRegex(convert.CopyFailed, 'was paused'):
+        with self.assertRaisesRegex(errors.CopyError, 'was paused'):
             self.watch(1)
 
     def test_reserve(self) -> None:
         self.place.free.return_value = monitor.RESERVE - 1
-        with self.assertRaisesRegex(convert.CopyFailed, 'no space'):
+        with self.assertRaisesRegex(errors.CopyError, 'no space'):
             self.watch(1)
 
     def test_image_that_was_deleted(self) -> None:
@@ -95,7 +95,7 @@ class CopyWatchTest(unittest.TestCase):
         with self.watch:
             self.assertTrue(hangs.wait(60))
             self.domain.stuck = True
-            with self.assertRaises(convert.CopyFailed):
+            with self.assertRaises(errors.CopyError):
                 self.watch(1)
 
     def test_nobody_asks_after_the_copy(self) -> None:

@@ -20,6 +20,7 @@ import unittest
 from unittest import mock
 
 from nova_quiesce.copy import convert
+from nova_quiesce.copy import errors
 from nova_quiesce.copy import streamed
 
 SOON = 20
@@ -37,7 +38,7 @@ class StreamedImageTest(unittest.TestCase):
         self.seen: list[float] = []
         self.released = threading.Event()
 
-    def _open(self, script: str, watch: convert.Watch | None = None,
+    def _open(self, script: str, watch: convert.OnProgress | None = None,
               ) -> streamed.StreamedImage:
         script = 'echo $$ > %s/pid; %s' % (self.directory, script)
         image = streamed.StreamedImage(
@@ -68,17 +69,17 @@ class StreamedImageTest(unittest.TestCase):
     def test_too_little(self) -> None:
         image = self._open(LENGTH + r"printf ab; printf 'gone\nfor good' >&2")
         self.assertEqual(b'ab', image.read(9))
-        with self.assertRaisesRegex(convert.CopyFailed, 'gone for good'):
+        with self.assertRaisesRegex(errors.CopyError, 'gone for good'):
             image.read(9)
 
     def test_nothing_at_all(self) -> None:
         image = self._open('exit 1')
-        with self.assertRaises(convert.CopyFailed):
+        with self.assertRaises(errors.CopyError):
             image.read(9)
 
     def test_what_it_complains_is_bounded(self) -> None:
         image = self._open('head -c 1000000 /dev/zero | tr "\\0" x >&2')
-        with self.assertRaises(convert.CopyFailed) as caught:
+        with self.assertRaises(errors.CopyError) as caught:
             image.read(9)
         self.assertLess(len(str(caught.exception)), 300)
 
@@ -91,12 +92,18 @@ class StreamedImageTest(unittest.TestCase):
             time.sleep(0.01)
 
     def test_watch_that_raises_ends_it_while_nobody_reads(self) -> None:
-        error = convert.CopyFailed('the guest was paused')
-        image = self._open(LENGTH + 'printf ab; exec sleep 600',
-                           mock.Mock(side_effect=error))
+        error = errors.CopyError('the guest was paused')
+        written = self.directory / 'written'
+
+        def watch(_percent: float) -> None:
+            if written.exists():
+                raise error
+
+        image = self._open(
+            LENGTH + 'printf ab; touch %s; exec sleep 600' % written, watch)
         self.assertTrue(self.released.wait(SOON))
         image.read(9)
-        with self.assertRaises(convert.CopyFailed) as caught:
+        with self.assertRaises(errors.CopyError) as caught:
             image.read(9)
         self.assertIs(error, caught.exception)
 
@@ -108,6 +115,6 @@ class StreamedImageTest(unittest.TestCase):
         self._assert_ended()
 
     def test_program_that_is_missing(self) -> None:
-        with self.assertRaises(convert.CopyFailed):
+        with self.assertRaises(errors.CopyError):
             streamed.StreamedImage(
                 ['/nowhere'], self.seen.append, self.released.set)

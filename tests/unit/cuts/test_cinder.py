@@ -21,7 +21,7 @@ from nova_quiesce.cuts import cinder
 from tests.unit.freeze import test_windows
 
 
-class SnapshotWatchTest(unittest.TestCase):
+class SnapshotPollTest(unittest.TestCase):
 
     def setUp(self) -> None:
         super().setUp()
@@ -29,7 +29,7 @@ class SnapshotWatchTest(unittest.TestCase):
         self.states = {'s1': 'creating', 's2': 'creating'}
         self.asked: list[str] = []
         self.completed = threading.Event()
-        self.watch = cinder.SnapshotWatch(self._ask)
+        self.watch = cinder.SnapshotPoll(self._ask)
         self.addCleanup(self.watch.stop)
         self.looked = threading.Semaphore(0)
 

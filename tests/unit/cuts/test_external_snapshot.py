@@ -19,14 +19,14 @@ from unittest import mock
 from nova_quiesce.cuts import external_snapshot
 
 
-class AssistedGuestTest(unittest.TestCase):
+class SnapshottedGuestTest(unittest.TestCase):
 
     def setUp(self) -> None:
         super().setUp()
         self.guest = mock.Mock(spec=['snapshot', 'get_xml_desc'])
 
-    def _wrap(self) -> external_snapshot.AssistedGuest:
-        return external_snapshot.AssistedGuest(
+    def _wrap(self) -> external_snapshot.SnapshottedGuest:
+        return external_snapshot.SnapshottedGuest(
             self.guest, lambda make: make())
 
     def test_libvirt_freezes_nothing(self) -> None:
@@ -47,7 +47,7 @@ class AssistedGuestTest(unittest.TestCase):
             make()
             raise RuntimeError('no more threads')
 
-        wrapped = external_snapshot.AssistedGuest(self.guest, cut)
+        wrapped = external_snapshot.SnapshottedGuest(self.guest, cut)
         with self.assertLogs(external_snapshot.LOG.logger, 'ERROR') as told:
             wrapped.snapshot('xml', quiesce=True)
         self.assertIn('no more threads', told.output[0])

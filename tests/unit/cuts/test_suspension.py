@@ -10,37 +10,46 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-from collections import abc
-import contextlib
-import typing
 import unittest
 from unittest import mock
 
 from nova_quiesce.cuts import suspension
-from nova_quiesce.freeze import windows
+
+
+class Snapshot:
+    """A snapshot in progress that tells what was done with it.
+
+    :ivar did: what happened, in order
+    """
+
+    def __init__(self) -> None:
+        self.did: list[str] = []
+        self.restart_error: Exception | None = None
+        self.refusal: Exception | None = None
+
+    def freeze(self, is_saved: bool = False) -> None:
+        assert is_saved
+        if self.refusal is not None:
+            raise self.refusal
+        self.did.append('freeze')
+
+    def restart(self) -> None:
+        if self.restart_error is not None:
+            raise self.restart_error
+        self.did.append('restart')
+
+    def thaw(self) -> None:
+        self.did.append('thaw')
 
 
 class SuspensionTest(unittest.TestCase):
 
     def setUp(self) -> None:
         super().setUp()
-        #: What happened, in order.
-        self.did: list[typing.Any] = []
-        self.window: mock.Mock | None = mock.create_autospec(
-            windows.Window, instance=True)
-        self.window.restart.side_effect = lambda: self.did.append('restart')
+        self.snapshot = Snapshot()
+        self.did = self.snapshot.did
         self.suspension = suspension.Suspension(
-            mock.Mock(frozen=self._frozen), lambda: self.did.append('resume'))
-
-    @contextlib.contextmanager
-    def _frozen(self, is_saved: bool = False
-                ) -> abc.Iterator[mock.Mock | None]:
-        self.assertTrue(is_saved)
-        self.did.append('freeze')
-        try:
-            yield self.window
-        finally:
-            self.did.append('thaw')
+            self.snapshot, lambda: self.did.append('resume'))
 
     def _suspend(self) -> None:
         self.did.append('suspend')
@@ -51,11 +60,12 @@ class SuspensionTest(unittest.TestCase):
         self.suspension.end()
         self.assertEqual(['restart', 'resume', 'thaw'], self.did[2:])
 
-    def test_without_a_freeze(self) -> None:
-        self.window = None
-        self.suspension.begin(self._suspend)
+    def test_without_the_freeze_that_is_required(self) -> None:
+        self.snapshot.refusal = KeyError()
+        with self.assertRaises(KeyError):
+            self.suspension.begin(self._suspend)
         self.suspension.end()
-        self.assertEqual(['freeze', 'suspend', 'resume', 'thaw'], self.did)
+        self.assertEqual(['thaw'], self.did)
 
     def test_suspend_that_fails(self) -> None:
         with self.assertRaises(KeyError):
@@ -65,16 +75,15 @@ class SuspensionTest(unittest.TestCase):
         self.assertEqual(['freeze', 'thaw'], self.did)
 
     def test_restart_that_fails_before_the_resume(self) -> None:
-        assert self.window is not None
         self.suspension.begin(self._suspend)
-        self.window.restart.side_effect = KeyError
+        self.snapshot.restart_error = KeyError()
         with self.assertRaises(KeyError):
             self.suspension.end()
         self.assertEqual(['resume', 'thaw'], self.did[-2:])
 
     def test_resume_that_fails(self) -> None:
         failing = suspension.Suspension(
-            mock.Mock(frozen=self._frozen), mock.Mock(side_effect=KeyError))
+            self.snapshot, mock.Mock(side_effect=KeyError))
         failing.begin(self._suspend)
         with self.assertRaises(KeyError):
             failing.end()

@@ -1,0 +1,72 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Which backup jobs are this host's own."""
+
+import unittest
+from unittest import mock
+
+import libvirt
+
+from nova_quiesce.copy import leftovers
+from nova_quiesce.copy import workplace
+from nova_quiesce import fixture
+
+PLACES = workplace.Places('/place', 'host')
+OURS = workplace.Workplace('/place/quiesce-host-abcd_123')
+
+
+def job_in(path: str, scratch: str = 'scratch', socket: str = 'nbd') -> str:
+    """A backup job, as libvirt describes it."""
+    return ("<domainbackup mode='pull'><server transport='unix' "
+            "socket='%s/%s'/><disks><disk name='vda' backup='yes' type='file'>"
+            "<scratch file='%s/%s'/></disk><disk name='vdb' backup='no'/>"
+            '</disks></domainbackup>' % (path, socket, path, scratch))
+
+
+class FindTest(unittest.TestCase):
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.domain = fixture.FakeDomain()
+
+    def test_ours(self) -> None:
+        self.domain.backup = job_in(OURS.path)
+        found = leftovers.find(self.domain, PLACES)
+        assert found is not None
+        self.assertEqual(OURS.path, found.path)
+
+    def test_jobs_of_others(self) -> None:
+        for job in ("<domainbackup mode='push'/>",
+                    "<domainbackup mode='pull'><server transport='tcp'/>"
+                    '</domainbackup>',
+                    job_in('/other/quiesce-host-abcd_123'),
+                    job_in('/place/quiesce-host-gpu-abcd_123'),
+                    job_in('/place/quiesce-host2-abcd_123'),
+                    job_in('/place/quiesce-host-abcd_123/more'),
+                    job_in('/place/quiesce-host-abcd_1234'),
+                    job_in(OURS.path, scratch='../scratch'),
+                    job_in(OURS.path, socket='socket'),
+                    job_in(OURS.path).replace('scratch', 'target')):
+            self.domain.backup = job
+            self.assertIsNone(leftovers.find(self.domain, PLACES), job)
+
+    def test_no_job(self) -> None:
+        self.assertIsNone(leftovers.find(self.domain, PLACES))
+
+    def test_where_it_cannot_be_told(self) -> None:
+        with mock.patch.object(
+                self.domain, 'backupGetXMLDesc', autospec=True,
+                side_effect=fixture.libvirt_error(
+                    libvirt.VIR_ERR_SYSTEM_ERROR, 'socket is closed')), \
+                self.assertRaises(libvirt.libvirtError):
+            leftovers.find(self.domain, PLACES)
