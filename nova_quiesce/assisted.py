@@ -69,14 +69,14 @@ class Assisted:
             if self._host.freezer.spanning.is_open(instance.uuid):
                 make(external_snapshot.SnapshottedGuest(
                     guest, lambda cut: cut()))
-                instances.note_new_file(
+                instances.set_volume_file(
                     context, instance, volume_id, new_file)
                 self._tell_lapse(instance, volume_id)
                 return
             snapshot = self._begin(context, instance, guest)
             with self._host.shutdowns.kept(instance.uuid):
                 make(external_snapshot.SnapshottedGuest(guest, snapshot.cut))
-            instances.note_new_file(context, instance, volume_id, new_file)
+            instances.set_volume_file(context, instance, volume_id, new_file)
             self._tell(instance, volume_id, snapshot)
 
     def delete(self, instance: seams.Instance,

@@ -77,9 +77,9 @@ class ComputeHost:
         self.shutdowns.events.listen(hypervisor)
         self._properties = properties.Reader(
             image_api, volume_api, instances.root_volume_id, CONF.quiesce)
-        self.requests = open_requests.Duties(
+        self.requests = open_requests.OpenRequests(
             self.freezer.duties, recorder.Recorder(CONF.host, CONF.quiesce),
-            CONF.host, CONF.quiesce)
+            CONF.quiesce)
 
     def start(self) -> None:
         """Thaw what an earlier nova-compute left frozen, and end its jobs.

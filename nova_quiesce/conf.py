@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""The ``[quiesce]`` options."""
+"""The ``[quiesce]`` options, and the limits of each."""
 
 from collections import abc
 
@@ -339,7 +339,7 @@ Related options:
 
 
 def register_opts(conf: cfg.ConfigOpts) -> None:
-    """Register the ``[quiesce]`` options, and those of Nova they refer to.
+    """Register the ``[quiesce]`` options, and Nova's that they refer to.
 
     :param conf: the configuration to register them with
     """
@@ -349,9 +349,9 @@ def register_opts(conf: cfg.ConfigOpts) -> None:
 
 
 def validate(conf: cfg.ConfigOpts) -> None:
-    """Find at start what would otherwise show at the first snapshot.
+    """Refuse at start the values that would fail the first snapshot.
 
-    What is risky and can work is logged as a warning.
+    Those that are risky, and can work, are logged as warnings.
 
     :param conf: a configuration that has the options registered
     :raises ValueError: a value cannot be used; the text names the option
@@ -363,7 +363,7 @@ def validate(conf: cfg.ConfigOpts) -> None:
 
 
 def wrong_values(conf: cfg.ConfigOpts) -> abc.Iterator[str]:
-    """Options that have no value that they can have.
+    """Find the options that are set to a value that they cannot have.
 
     :param conf: a configuration that has the options registered
     :returns: a sentence for each, the option's name first; oslo.config's own
@@ -377,5 +377,5 @@ def wrong_values(conf: cfg.ConfigOpts) -> abc.Iterator[str]:
 
 
 def list_opts() -> list[tuple[cfg.OptGroup, list[cfg.Opt]]]:
-    """The options for oslo.config's sample generator and documentation."""
+    """List the options for oslo.config's sample and documentation."""
     return [(GROUP, list(OPTS))]

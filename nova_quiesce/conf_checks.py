@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""The ``[quiesce]`` options, checked against each other and against Nova's.
+"""Checks of the ``[quiesce]`` options against each other and Nova's.
 
 Each option's own limits stand beside it, in :mod:`nova_quiesce.conf`.
 """
@@ -34,7 +34,7 @@ _SOCKET_PATH = 107
 
 
 def problems(conf: cfg.ConfigOpts) -> abc.Iterator[str]:
-    """What can never work.
+    """Find the values that can never work.
 
     :param conf: a configuration whose ``[quiesce]`` options can be read
     :returns: a sentence for each problem, the option's name first
@@ -54,7 +54,7 @@ def problems(conf: cfg.ConfigOpts) -> abc.Iterator[str]:
 
 
 def risks(conf: cfg.ConfigOpts) -> abc.Iterator[str]:
-    """What can work, and what it costs.
+    """Find the values that can work, and tell what they cost.
 
     :param conf: a configuration whose ``[quiesce]`` options can be read
     :returns: a sentence for each risk, the option's name first

@@ -10,9 +10,10 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Consistency levels, and the record that a snapshot carries of its own.
+"""The consistency levels, and the record that a snapshot carries.
 
-Pure: what was measured goes in, what may be claimed comes out.
+It is pure: the evidence of a freeze window goes in, the record of what may be
+claimed comes out.
 """
 
 import dataclasses
@@ -22,14 +23,14 @@ import enum
 from nova_quiesce.freeze import proof
 from nova_quiesce.freeze import texts
 
-#: The most that a reason says, in characters: Cinder stores no more of it.
+#: The longest reason, in characters: Cinder stores no more of it.
 MAX_REASON = 255
-#: Each image property of the record starts with this.
+#: The prefix of each image property of the record.
 PREFIX = 'quiesce_'
 
 
 class Level(enum.Enum):
-    """What a snapshot's bytes are worth to the guest that wrote them."""
+    """The consistency of a snapshot's filesystems for their guest."""
 
     #: Cut wholly inside a verified freeze.
     FILESYSTEM = 'filesystem'
@@ -41,11 +42,15 @@ class Level(enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """What is claimed of one snapshot, and why.
+    """The record of one snapshot: the level that is claimed, and why.
 
+    :ivar level: the consistency level
     :ivar reason: why the level is what it is
-    :ivar remark: what else a reader has to know; goes on where the reason
-        ends
+    :ivar frozen_at: when the freeze was confirmed; None where there was none
+    :ivar window_ms: how long the freeze window was, in milliseconds
+    :ivar filesystems: how many were frozen
+    :ivar remark: what else a reader has to know; it continues the sentence of
+        the reason
     """
 
     level: Level
@@ -56,7 +61,7 @@ class Record:
     remark: str = ''
 
     def properties(self) -> dict[str, str]:
-        """The record as image properties.
+        """Write the record as image properties.
 
         Every key is present at every level, so that a value inherited from
         a parent image is overwritten and never stands beside a new one.
@@ -77,7 +82,7 @@ class Record:
 
 
 def judge(evidence: proof.Evidence) -> Record:
-    """What a freeze window proves about the cut that was made inside it.
+    """Judge by a freeze window's evidence the cut that was made inside it.
 
     QEMU's agent counts the filesystems at the freeze and again at the thaw;
     a smaller second number means that something was thawed in between
@@ -99,15 +104,15 @@ def judge(evidence: proof.Evidence) -> Record:
 
 
 def crash(reason: str) -> Record:
-    """The record of a snapshot that no freeze protected.
+    """Make the record of a snapshot that no freeze protected.
 
-    :param reason: why, in words for the tenant
+    :param reason: why not, in words for the tenant
     """
     return Record(Level.CRASH, reason)
 
 
 def offline() -> Record:
-    """The record of a snapshot of a guest that had shut itself down."""
+    """Make the record of a snapshot of a guest that had shut itself down."""
     return Record(Level.OFFLINE, 'the guest had shut itself down')
 
 

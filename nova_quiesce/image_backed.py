@@ -135,7 +135,7 @@ class ImageBacked:
         one = InProgress(
             context, image_id, self._host.begin(
                 context, instance, 'snapshot',
-                instances.left_out_of_image(context, instance)))
+                instances.remark_on_volumes(context, instance)))
         self._in_progress[instance.uuid] = one
         try:
             with api_errors.as_novas(instance), image_api.tell_tenant(

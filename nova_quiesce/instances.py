@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What Nova and libvirt know of an instance, read where it is freshest."""
+"""Facts about an instance, from Nova or libvirt, whichever knows first."""
 
 import json
 import typing
@@ -39,16 +39,22 @@ _POWER = {
 
 
 def nova_requires(instance: seams.Instance) -> bool:
-    """Whether nova-api lets its request fail where a freeze failed."""
+    """Tell whether nova-api lets its request fail where a freeze failed.
+
+    It does so for a clear yes alone; for :mod:`nova_quiesce.policy`, anything
+    but a clear no requires quiesce.
+
+    :param instance: the instance
+    """
     return bool(strutils.bool_from_string(
         image_properties(instance).get(policy.REQUIRE_PROPERTY)))
 
 
 def image_properties(instance: seams.Instance) -> dict[str, object]:
-    """The image properties that an instance was booted with.
+    """Read the image properties that an instance was booted with.
 
-    :param instance: whose
-    :returns: the values as the image had them
+    :param instance: the instance
+    :returns: the properties, with values as the image had them
     """
     # The values as the image has them: Nova's typed ImageMeta has already
     # turned what it did not understand into "no".
@@ -60,11 +66,13 @@ def image_properties(instance: seams.Instance) -> dict[str, object]:
 
 def state_of(host: typing.Any, instance: seams.Instance,
              is_guarded: bool) -> policy.State:
-    """What an instance does now.
+    """Find out the state that an instance is in now.
 
     :param host: Nova's handle of the hypervisor
-    :param instance: which
+    :param instance: the instance
     :param is_guarded: whether this host's thaw guard is at work
+    :returns: its state; the power state is unknown where libvirt does not
+        tell
     """
     # Nova's database may be minutes behind.
     try:
@@ -86,7 +94,12 @@ def state_of(host: typing.Any, instance: seams.Instance,
 
 def root_volume_id(context: seams.RequestContext,
                    instance: seams.Instance) -> str | None:
-    """The volume that an instance boots from; None where it is a file."""
+    """Find the volume that an instance boots from.
+
+    :param context: the request's
+    :param instance: the instance
+    :returns: its id; None where the instance does not boot from a volume
+    """
     bdms = objects.BlockDeviceMappingList.get_by_instance_uuid(
         context, instance.uuid)
     root = bdms.root_bdm()
@@ -95,24 +108,29 @@ def root_volume_id(context: seams.RequestContext,
 
 def volume_ids(context: seams.RequestContext,
                instance: seams.Instance) -> set[str]:
-    """All volumes of an instance."""
+    """Find the ids of all volumes of an instance.
+
+    :param context: the request's
+    :param instance: the instance
+    """
     bdms = objects.BlockDeviceMappingList.get_by_instance_uuid(
         context, instance.uuid)
     return {bdm.volume_id for bdm in bdms if bdm.is_volume}
 
 
-def note_new_file(context: seams.RequestContext, instance: seams.Instance,
-                  volume_id: str, name: str) -> None:
-    """Have Nova start an instance from the file that a volume is in by now.
+def set_volume_file(context: seams.RequestContext, instance: seams.Instance,
+                    volume_id: str, name: str) -> None:
+    """Have Nova start an instance from the new file of one of its volumes.
 
-    Nova learns it from Cinder, and asks each half second. Started in between,
-    an instance would write to the file that the volume's snapshot is made of,
-    and lose its disk as soon as that snapshot is deleted. Never raises.
+    Nova learns of a new file from Cinder, and asks each half second. Started
+    in between, an instance would write to the file that the volume's snapshot
+    is made of, and lose its disk as soon as that snapshot is deleted. Never
+    raises.
 
     :param context: the request's
-    :param instance: whose disk the volume is
-    :param volume_id: which has a new file
-    :param name: the file's, a qcow2 beside the one before
+    :param instance: the instance that the volume is attached to
+    :param volume_id: the volume
+    :param name: the name of its new file, a qcow2 beside the one before
     """
     try:
         bdm = objects.BlockDeviceMapping.get_by_volume_and_instance(
@@ -129,12 +147,12 @@ def note_new_file(context: seams.RequestContext, instance: seams.Instance,
                     instance=instance)
 
 
-def left_out_of_image(context: seams.RequestContext,
+def remark_on_volumes(context: seams.RequestContext,
                       instance: seams.Instance) -> str:
-    """What the image of an image-backed instance does not hold.
+    """Remark that an image does not hold the instance's attached volumes.
 
     :param context: the request's
-    :param instance: whose image
+    :param instance: an image-backed instance
     :returns: the end of a sentence; empty where no volume is attached, or
         that is not known
     """

@@ -10,11 +10,11 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What an instance asks of its snapshots, and what this host grants.
+"""The policy: what an image asks for, and what this host grants.
 
-Pure: image properties, the operator's options and the instance's state in, a
-decision out. The user's guide has the same rules as a table, and there is a
-test for each of its rows.
+It is pure: image properties, the operator's options and the instance's state
+go in, a decision comes out. The user's guide has the same rules as a table,
+and there is a test for each of its rows.
 """
 
 from collections import abc
@@ -58,7 +58,7 @@ _MAX_MOUNTPOINTS = 16
 
 
 class Policy(enum.Enum):
-    """How a snapshot treats a guest that cannot be quiesced."""
+    """The treatment of a guest that cannot be quiesced."""
 
     #: The snapshot fails.
     REQUIRE = 'require'
@@ -69,7 +69,7 @@ class Policy(enum.Enum):
 
 
 class Power(enum.Enum):
-    """What an instance does at the moment."""
+    """The power state of an instance."""
 
     RUNNING = 'running'
     PAUSED = 'paused'
@@ -80,11 +80,11 @@ class Power(enum.Enum):
 
 
 class Wishes(typing.Protocol):
-    """The option that changes what a property means."""
+    """The option that changes which properties count."""
 
     @property
     def allow_opt_out(self) -> bool:
-        """Whether :data:`SKIP_PROPERTY` counts."""
+        """True if :data:`SKIP_PROPERTY` counts."""
 
 
 class Options(Wishes, typing.Protocol):
@@ -92,15 +92,15 @@ class Options(Wishes, typing.Protocol):
 
     @property
     def mode(self) -> str:
-        """Which wishes this host follows: one of ``MODE_*``."""
+        """The images whose wishes this host follows: one of ``MODE_*``."""
 
     @property
     def allow_mountpoints(self) -> bool:
-        """Whether :data:`MOUNTPOINTS_PROPERTY` counts."""
+        """True if :data:`MOUNTPOINTS_PROPERTY` counts."""
 
     @property
     def guard(self) -> str:
-        """Whether a freeze needs the thaw guard: one of ``GUARD_*``."""
+        """The need of a thaw guard for a freeze: one of ``GUARD_*``."""
 
     @property
     def freeze_timeout(self) -> int:
@@ -115,7 +115,7 @@ class Options(Wishes, typing.Protocol):
         """Seconds that a guest with Windows may stay frozen."""
 
 
-#: Why an instance in such a state is not frozen.
+#: The reason why an instance in such a state is not frozen.
 _STANDING_STILL = {
     Power.PAUSED: str(errors.GuestNotRunning()),
     Power.SUSPENDED: 'the instance is suspended, and what its memory holds '
@@ -131,9 +131,9 @@ _NO_MOUNTPOINTS = (
 
 @dataclasses.dataclass(frozen=True)
 class State:
-    """What is the case as a snapshot begins.
+    """The state of an instance and its host as a snapshot begins.
 
-    :ivar power: what the instance does
+    :ivar power: the instance's power state
     :ivar agent_channel: whether its domain has a guest agent channel; None
         where that is not known
     :ivar guarded: whether the thaw guard is at work
@@ -146,10 +146,10 @@ class State:
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """How long a guest may be held, in seconds.
+    """The limits of a freeze, in seconds.
 
     :ivar freeze_timeout: from sending the freeze to its answer
-    :ivar max_freeze_time: from the answer to the thaw
+    :ivar max_freeze_time: from that answer to the thaw
     """
 
     freeze_timeout: int
@@ -158,21 +158,19 @@ class Limits:
 
 @dataclasses.dataclass(frozen=True)
 class Decision:
-    """What is to be done for one snapshot.
+    """The decision of the policy on one snapshot.
 
     :ivar policy: how to treat a guest that cannot be quiesced. It is never
         less than what is required, whatever stands in the way.
-    :ivar limits: how long the guest may be held
-    :ivar windows: whether the guest's system is Windows
+    :ivar limits: the limits of its freeze
     :ivar reason: why no freeze is to be tried; None where one is
-    :ivar remarks: which properties are not followed to the letter, for the
-        log
+    :ivar remarks: a sentence for each property that is not followed to the
+        letter, for the log
     :ivar mountpoints: of the filesystems to freeze; empty for all
     """
 
     policy: Policy
     limits: Limits
-    windows: bool = False
     reason: str | None = None
     remarks: tuple[str, ...] = ()
     mountpoints: tuple[str, ...] = ()
@@ -185,7 +183,7 @@ def decide(properties: abc.Mapping[str, object], options: Options,
     :param properties: the image properties that count, with values as
         Glance has them
     :param options: the operator's
-    :param state: what is the case now
+    :param state: of the instance and its host, now
     """
     wish = asked(properties, options)
     chosen = (mountpoints(properties) if options.allow_mountpoints else ())
@@ -198,13 +196,13 @@ def decide(properties: abc.Mapping[str, object], options: Options,
     granted = wish if reason is None or wish is Policy.REQUIRE else Policy.SKIP
     return Decision(
         policy=granted, limits=_limits(properties, options),
-        windows=is_windows(properties), reason=reason,
+        reason=reason,
         remarks=tuple(_remarks(properties, options)),
         mountpoints=chosen or ())
 
 
 def asked(properties: abc.Mapping[str, object], options: Wishes) -> Policy:
-    """What an image's properties ask for, whatever stands in the way.
+    """Tell the policy that an image asks for, whatever stands in the way.
 
     Nova reads an unknown boolean as false. A misspelt ``os_require_quiesce``
     would then silently give up the guarantee that its owner asked for, so
@@ -226,7 +224,7 @@ def asked(properties: abc.Mapping[str, object], options: Wishes) -> Policy:
 
 
 def image_limit(properties: abc.Mapping[str, object]) -> int | None:
-    """How long an image lets its guests be frozen, in seconds.
+    """Read how long an image lets its guests be frozen, in seconds.
 
     :param properties: the image properties
     :returns: the limit; None where there is none that can be read
@@ -238,11 +236,11 @@ def image_limit(properties: abc.Mapping[str, object]) -> int | None:
 
 def mountpoints(
         properties: abc.Mapping[str, object]) -> tuple[str, ...] | None:
-    """The filesystems that an image limits the freeze to.
+    """Read which filesystems an image limits the freeze to.
 
     :param properties: the image properties
-    :returns: their mount points; empty where it does not, None where the
-        property cannot be read
+    :returns: their mount points; empty where there is no such limit, None
+        where the property cannot be read
     """
     text = str(properties.get(MOUNTPOINTS_PROPERTY, '')).strip()
     found = tuple(part.strip() for part in text.split(',')) if text else ()
@@ -253,7 +251,7 @@ def mountpoints(
 
 
 def is_windows(properties: abc.Mapping[str, object]) -> bool:
-    """Whether an image says that its guests run Windows.
+    """Tell whether an image says that its guests run Windows.
 
     :param properties: the image properties
     """
@@ -341,7 +339,7 @@ def _opted_out(properties: abc.Mapping[str, object]) -> bool:
 
 
 def _says(properties: abc.Mapping[str, object], name: str) -> bool | None:
-    """Yes or no; None for a value that is neither."""
+    """Read a property that is yes or no; None for any other value."""
     value = properties.get(name)
     if value is None:
         return False

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Which image properties count: those at boot, those of now, or the stricter.
+"""The image properties that count: of the boot, of now, or the stricter.
 
 Nova copies an image's properties into the instance as it is booted or
 rebuilt. Operators also set them on the image later, and expect its instances
@@ -69,7 +69,7 @@ class Options(policy.Wishes, typing.Protocol):
 
     @property
     def properties_from(self) -> str:
-        """Which properties count."""
+        """The properties that count: one of the three values above."""
 
     @property
     def glance_timeout(self) -> int:
@@ -99,13 +99,13 @@ class Reader:
 
     def read(self, context: seams.RequestContext, instance: seams.Instance,
              copy: abc.Mapping[str, object]) -> Properties:
-        """The properties that count for an instance.
+        """Find the properties that count for an instance.
 
         It takes ``glance_timeout`` seconds at most, and never fails: where
         the image cannot be read, the copy counts, and the log says so.
 
         :param context: the request's, with whose authority the image is read
-        :param instance: whose
+        :param instance: the instance
         :param copy: the properties that Nova copied at boot
         """
         if self._options.properties_from == INSTANCE:
@@ -184,14 +184,14 @@ class Reader:
 def stricter(copy: abc.Mapping[str, object],
              current: abc.Mapping[str, object],
              options: policy.Wishes) -> Properties:
-    """The stricter of an instance's properties and its image's present ones.
+    """Merge an instance's properties with its image's, by the stricter.
 
     What is asked for is taken from one of the two as a whole: mixed, the
     properties could ask for something that neither does. Limits are
     independent of that, so each is the tighter one. Values stay as they are.
 
     :param copy: the instance's; they count where both ask for the same
-    :param current: the image's
+    :param current: those that its image has now
     :param options: the operator's
     """
     merged = dict(copy)

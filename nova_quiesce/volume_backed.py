@@ -31,7 +31,7 @@ from nova_quiesce.nova import api_errors
 from nova_quiesce.nova import seams
 from nova_quiesce import policy
 from nova_quiesce.record import glance
-from nova_quiesce.record import owing
+from nova_quiesce.record import record_duty
 from nova_quiesce.record import volume_snapshots
 
 LOG = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ class VolumeBacked:
                      'without a freeze: %(error)s',
                      {'request': context.request_id, 'error': error},
                      instance=instance)
-            self._host.requests.judge(context.request_id, owing.Verdict.of(
+            self._host.requests.judge(context.request_id, record_duty.Verdict.of(
                 consistency.crash(str(error))))
 
     def _hold(self, context: seams.RequestContext, instance: seams.Instance,
@@ -126,7 +126,7 @@ class VolumeBacked:
                evidence: proof.Evidence) -> None:
         poll.stop()
         self._polls.pop(request_id, None)
-        self._host.requests.judge(request_id, owing.Verdict.of(
+        self._host.requests.judge(request_id, record_duty.Verdict.of(
             consistency.judge(evidence), poll.seen_until(
                 evidence.closed_at)))
 

@@ -10,4 +10,16 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""The operator's command."""
+"""The command ``nova-quiesce``, for operators.
+
+What an operator does or reads by hand on a compute host belongs in here, and
+has to work while nova-compute is down. May import anything but the driver and
+what takes its snapshots; nothing imports it.
+
+``main``
+    The command line, and ``nova-quiesce thaw``.
+``check``
+    ``nova-quiesce check``: the facts, remarks and problems of this host.
+``listing``
+    ``nova-quiesce list``: the leases and duties that are on its disk.
+"""

@@ -10,10 +10,10 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What ``nova-quiesce check`` finds out about a compute host.
+"""The checks of ``nova-quiesce check`` on a compute host.
 
-It reads the configuration as nova-compute would, and looks at what that names.
-Nothing is changed by it.
+It reads the configuration as nova-compute would, and looks at the files,
+sockets and modules that the options name. It changes nothing.
 """
 
 from collections import abc
@@ -46,14 +46,15 @@ _NOVAS = [
     cfg.IntOpt('rpc_response_timeout', default=60),
 ]
 _KNOWN = [option.dest for option in conf.OPTS]
-#: Those that no option of Nova's is called as.
+#: Those whose name no option of Nova's has.
 _OURS_ALONE = [name for name in _KNOWN if '_' in name]
 
 
 def load(paths: list[str] | None) -> cfg.ConfigOpts:
     """Read the configuration.
 
-    :param paths: as given to nova-compute; None to look where it would
+    :param paths: the files given to nova-compute; None to look where it would
+    :returns: the configuration, in which single values may be wrong
     :raises Error: they cannot be read
     """
     options = cfg.ConfigOpts()
@@ -65,9 +66,10 @@ def load(paths: list[str] | None) -> cfg.ConfigOpts:
 
 
 def facts(options: cfg.ConfigOpts) -> abc.Iterator[str]:
-    """What is the case: the files, the options in force, and Nova.
+    """Give the facts: the files, the options in force, and Nova's version.
 
     :param options: the configuration
+    :returns: a line for each
     """
     yield 'read as user %s: %s' % (_user(), ', '.join(_files(options)) or
                                    'no file')
@@ -83,9 +85,10 @@ def facts(options: cfg.ConfigOpts) -> abc.Iterator[str]:
 
 
 def remarks(options: cfg.ConfigOpts) -> abc.Iterator[str]:
-    """What can work, and may not be meant.
+    """Find settings that can work, and may not be meant.
 
     :param options: the configuration
+    :returns: a sentence for each
     """
     if not list(conf.wrong_values(options)):
         for risk in conf_checks.risks(options):
@@ -101,10 +104,10 @@ def remarks(options: cfg.ConfigOpts) -> abc.Iterator[str]:
 
 
 def problems(options: cfg.ConfigOpts) -> abc.Iterator[str]:
-    """What keeps this host from quiescing as its operator means it to.
+    """Find the problems that keep this host from quiescing as it should.
 
     :param options: the configuration
-    :returns: a sentence for each, also where there are several
+    :returns: a sentence for each
     """
     wrong = list(conf.wrong_values(options))
     for problem in wrong or conf_checks.problems(options):

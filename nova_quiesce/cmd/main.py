@@ -10,10 +10,10 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""``nova-quiesce``: what an operator does by hand.
+"""The command line of ``nova-quiesce``: check, list and thaw.
 
-It needs neither nova-compute nor Nova's database, only the hypervisor, and to
-check, what is installed of Nova.
+It needs neither nova-compute nor Nova's database. To thaw, it needs the
+hypervisor; to check, the Nova that is installed.
 """
 
 import argparse
@@ -25,7 +25,7 @@ import libvirt
 from oslo_config import cfg
 
 from nova_quiesce.cmd import check
-from nova_quiesce.cmd import open_ends
+from nova_quiesce.cmd import listing
 from nova_quiesce.freeze import domains
 from nova_quiesce.freeze import duties
 from nova_quiesce.freeze import errors
@@ -57,12 +57,12 @@ def _parser() -> argparse.ArgumentParser:
         'check', help='show the options in force, and what keeps nova-compute '
         'from working with them; best run as the user of nova-compute')
     checking.set_defaults(run=_check)
-    listing = commands.add_parser(
+    listed = commands.add_parser(
         'list', help='list the guests that may be frozen, and the snapshots '
         'whose record is still owed, by the files of this host; run as the '
         'user of nova-compute, or as root')
-    listing.set_defaults(run=_list)
-    for one in checking, listing:
+    listed.set_defaults(run=_list)
+    for one in checking, listed:
         one.add_argument('--config-file', action='append', metavar='FILE',
                          help='as given to nova-compute (default: as '
                          'nova-compute would look for it)')
@@ -94,8 +94,8 @@ def _check(arguments: argparse.Namespace) -> int:
 
 def _list(arguments: argparse.Namespace) -> int:
     options = check.load(arguments.config_file)
-    open_ends.become_owner(options.quiesce.lease_directory)
-    for line in open_ends.lines(options):
+    listing.become_owner(options.quiesce.lease_directory)
+    for line in listing.lines(options):
         print(line)
     return 0
 

@@ -10,8 +10,36 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Where the verdict on a snapshot goes: onto its image, and to its owner.
+"""The record of a snapshot: onto its image, and to its owner.
 
-What is in here may touch what belongs to a tenant. It adds to it, and never
-deletes it.
+What is written to images, volume snapshots and action events belongs in here,
+and what sees to it that it is written although nova-compute ends. It touches
+what belongs to a tenant, so it adds to that, and never deletes it. What the
+record says is decided in :mod:`nova_quiesce.consistency`.
+
+Imports ``consistency``, ``exception``, :mod:`nova_quiesce.freeze` and
+:mod:`nova_quiesce.nova`, and nothing that takes a snapshot.
+
+Image-backed snapshots, whose image nova-compute uploads:
+
+``image_api``
+    Nova's image API with the record added: the last gate before an image.
+
+Volume-backed snapshots, whose image nova-api makes later:
+
+``open_requests``
+    The requests whose duty has not ended.
+``duty_worker``
+    The worker of one request's duty: it tries until the duty is fulfilled.
+``record_duty``
+    The duty of one request, as it is kept on the disk, and its verdict.
+``recorder``
+    Fulfils a duty: finds the image, records on it, or puts it away.
+
+Both:
+
+``glance``, ``volume_snapshots``, ``action_events``
+    The services that are written to: Glance, Cinder, and Nova.
+``inheritance``
+    Takes the record of its image off an instance.
 """

@@ -10,10 +10,10 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Glance's images: finding them, recording on them, putting them away.
+"""Glance's images: finding one, recording on it, putting it away.
 
-They are read as Glance has them: Nova's own API of images reads some of their
-properties as JSON, and fails for all where it is none in one.
+Images are read as Glance has them. Nova's image API reads some properties as
+JSON: one image where that fails makes it fail for a whole list.
 """
 
 from collections import abc
@@ -46,9 +46,10 @@ def find(context: seams.RequestContext, since: datetime.datetime,
 
     Its owner may have copied it since, so the oldest one is meant.
 
-    :param context: a request's of its project
+    :param context: of a request of the image's project
     :param since: when it was made at the earliest, on this host's clock
     :param snapshot_ids: all of them
+    :returns: the image; None where there is none
     """
     wanted = sorted(snapshot_ids)
     made = (since - _CLOCK_SKEW).astimezone(datetime.UTC)
@@ -66,9 +67,10 @@ def find(context: seams.RequestContext, since: datetime.datetime,
 
 
 def show(context: seams.RequestContext, image_id: str) -> Image:
-    """An image as it is now.
+    """Read an image as it is now.
 
-    :param context: a request's that may see it
+    :param context: of a request that may see it
+    :param image_id: the image
     """
     found: Image = _call(context, 'get', image_id)
     return found
@@ -81,10 +83,10 @@ def record_surely(context: seams.RequestContext, image_id: str,
     Glance saves an image that is being uploaded as it was when that began,
     so what is written meanwhile may be lost.
 
-    :param context: a request's that may change the image
+    :param context: of a request that may change the image
     :param image_id: an image that is active
     :param properties: the record
-    :returns: whether it is there, as read from the image
+    :returns: whether the record is there, as read from the image
     """
     if _has(show(context, image_id), properties):
         return True
@@ -98,7 +100,10 @@ def _has(image: Image, properties: dict[str, str]) -> bool:
 
 
 def snapshots_of(image: Image) -> list[str]:
-    """The ids of the volume snapshots that an image stands for."""
+    """List the ids of the volume snapshots that an image stands for.
+
+    :param image: any image
+    """
     mapping = image.get('block_device_mapping')
     if isinstance(mapping, str):
         try:
@@ -109,9 +114,10 @@ def snapshots_of(image: Image) -> list[str]:
 
 
 def snapshots_in(mapping: object) -> list[str]:
-    """The ids of the volume snapshots in a list of block devices.
+    """List the ids of the volume snapshots among block devices.
 
-    :param mapping: as Nova keeps it on an image
+    :param mapping: the block devices, as Nova keeps them on an image; there
+        are none where it is anything else
     """
     if not isinstance(mapping, (list, tuple)):
         return []
@@ -122,10 +128,11 @@ def snapshots_in(mapping: object) -> list[str]:
 def forget_record(context: seams.RequestContext, image_id: str) -> None:
     """Take a record off an image that is not to have one.
 
-    nova-api lets it inherit that of the image that its instance was booted
-    from.
+    nova-api lets an image inherit the record of the one that its instance was
+    booted from.
 
-    :param context: a request's that may change the image
+    :param context: of a request that may change the image
+    :param image_id: the image
     """
     image = show(context, image_id)
     inherited = [name for name in consistency.PROPERTIES if name in image]
@@ -139,9 +146,10 @@ def put_away(context: seams.RequestContext, image_id: str) -> str:
     It is deactivated: Nova does not boot it, and its owner can have it back.
     Where Glance's policy forbids that, it is hidden.
 
-    :param context: a request's; Glance lets a member of the image's project
-        do this by default
-    :returns: what was done, as a participle
+    :param context: of a request of the image's project, whose members may do
+        this by default
+    :param image_id: the image
+    :returns: the way in which it was put away, as a participle
     """
     try:
         _call(context, 'deactivate', image_id)
@@ -155,7 +163,10 @@ def put_away(context: seams.RequestContext, image_id: str) -> str:
 
 
 def is_gone(error: Exception) -> bool:
-    """Whether an error says that an image is not there any more."""
+    """Tell whether an error says that an image is not there any more.
+
+    :param error: of Nova or of Glance's client
+    """
     return isinstance(error, (nova_exception.ImageNotFound,
                               glanceclient.exc.HTTPNotFound))
 

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Where the record of a snapshot goes: onto its image.
+"""Nova's image API, with the record added to each image-backed snapshot.
 
 An image-backed snapshot is uploaded by nova-compute, so its record travels
 with the upload. For a volume-backed one see
@@ -27,53 +27,61 @@ from nova_quiesce import consistency
 from nova_quiesce.freeze import errors
 from nova_quiesce.nova import seams
 from nova_quiesce.nova import wrapper
-from nova_quiesce.record import events
+from nova_quiesce.record import action_events
 from nova_quiesce.record import glance
 
 LOG = logging.getLogger(__name__)
 
 
-class StreamedUpload(typing.Protocol):
-    """An image that is made as it is uploaded."""
-
-    def check(self, uploaded: object) -> None:
-        """See that what was uploaded is the whole image."""
-
-
-class Snapshot(typing.Protocol):
-    """A snapshot, as the one who uploads it sees it."""
+class JudgedSnapshot(typing.Protocol):
+    """A snapshot that was cut, and what may be claimed of it."""
 
     @property
     def record(self) -> consistency.Record:
-        """The record of what is proven by now."""
+        """The record of how it was cut."""
 
     def check(self) -> None:
-        """Refuse a snapshot that is not what its image requires."""
+        """Refuse it where it is not what its image requires.
+
+        :raises QuiesceError: quiesce is required, and not proven
+        """
+
+
+class StreamedUpload(typing.Protocol):
+    """An image that is made as it is uploaded, without a file of it."""
+
+    def check(self, uploaded: object) -> None:
+        """See that Glance has the whole image.
+
+        :param uploaded: how long Glance says that it is, in bytes
+        :raises QuiesceError: it is not all there
+        """
 
 
 class SnapshotInProgress(typing.Protocol):
     """A snapshot that Nova's driver is at, as its uploader sees it."""
 
     @property
-    def snapshot(self) -> Snapshot:
-        """Its decision, its freeze and its proof."""
+    def snapshot(self) -> JudgedSnapshot:
+        """The snapshot itself."""
 
     @property
     def upload(self) -> StreamedUpload | None:
-        """Its image, where Nova has no file of it."""
+        """Its image, where Nova has no file of that."""
 
     def end_upload(self) -> None:
-        """End the upload: the image is in Glance, or will not be."""
+        """Release the upload: the image is in Glance, or will not be."""
 
 
 class RecordingImageAPI(wrapper.Wrapper[seams.ImageAPI]):
     """Nova's image API, with the record added to what is uploaded.
 
     This is the last gate on each path of an image-backed snapshot: what is
-    not proven and required does not become an image.
+    required and not proven does not become an image.
 
-    :param image_api: Nova's image API
-    :param find: the snapshot in progress that makes an image, by image id
+    :param image_api: Nova's image API, which does the work
+    :param find: finds the snapshot in progress by the id of its image; None
+        for other images
     :param is_recording: whether the record is added; the gate is kept in
         either case
     """
@@ -90,9 +98,12 @@ class RecordingImageAPI(wrapper.Wrapper[seams.ImageAPI]):
                **kwargs: object) -> object:
         """Update an image; upload it, if there is data.
 
+        :param context: the request's
         :param id_or_uri: the image
-        :param image_info: what Nova wants to set on it
-        :param data: the image's, in a file that may only stand for it
+        :param image_info: the changes that Nova wants
+        :param data: Nova's file of the image; an empty one where the
+            snapshot has an upload, which is sent in its place
+        :returns: the image, as Nova's image API returns it
         :raises QuiesceError: a snapshot is required to be consistent, and
             is not, or its image is not whole
         """
@@ -120,7 +131,7 @@ class RecordingImageAPI(wrapper.Wrapper[seams.ImageAPI]):
     def _read_back(self, context: seams.RequestContext, image_id: str,
                    record: dict[str, str]) -> None:
         # The image is there by now, and nothing that is claimed of it is
-        # wrong: whatever fails here does not fail the snapshot.
+        # wrong: no failure here fails the snapshot.
         try:
             if not record:
                 glance.forget_record(context, image_id)
@@ -141,12 +152,13 @@ def tell_tenant(context: seams.RequestContext, instance_uuid: str,
     snapshot to a thread, and deletes the image when that fails.
 
     :param context: the request's, whose action the event becomes part of
-    :param instance_uuid: whose snapshot is taken in the ``with`` block
-    :param host: this compute host
+    :param instance_uuid: the instance whose snapshot is taken in the ``with``
+        block
+    :param host: the name of this compute host
     """
     try:
         yield
     except errors.QuiesceError as error:
-        events.tell(context.request_id, instance_uuid, host, events.FAILED,
-                    error)
+        action_events.tell(context.request_id, instance_uuid, host,
+                           action_events.FAILED, error)
         raise

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""The record that an instance has of the image that it came from.
+"""The image's record that an instance carries, and its removal.
 
 Nova copies an image's properties into each instance that is booted from it,
 and from there into each snapshot of the instance. The parent's record would
@@ -34,10 +34,10 @@ _COPY = nova_utils.SM_IMAGE_PROP_PREFIX + consistency.PREFIX
 
 
 def forget_parents_record(instance: seams.Instance) -> None:
-    """Drop what an instance has of its image's record. Never raises.
+    """Drop the record of its image from an instance. Never raises.
 
-    :param instance: whose system metadata is changed, and saved where
-        something was dropped
+    :param instance: its system metadata is changed, and saved where something
+        was dropped
     """
     try:
         if _drop(instance.system_metadata):
@@ -50,9 +50,9 @@ def forget_parents_record(instance: seams.Instance) -> None:
 
 
 def forget_on_host(host: str) -> None:
-    """Drop it from all instances of a host. Never raises.
+    """Drop the records of their images from a host's instances. Never raises.
 
-    :param host: how Nova calls it
+    :param host: the host's name in Nova
     """
     try:
         found = objects.InstanceList.get_by_host(

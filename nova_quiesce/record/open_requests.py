@@ -10,19 +10,16 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""The duties of this host's requests for volume-backed snapshots.
+"""The open requests of this host for volume-backed snapshots.
 
-Each is worked at in the background, with the authority of its own request as
-long as this process lives, and after that with that of the thaw that is
-still cast, or of the project's next request: no token is on the disk.
+A request is open until its duty has ended. A worker tries to fulfil the duty
+in the background, with the authority of its own request as long as this
+process lives, and after that with that of the thaw that is still cast, or of
+the project's next request: no token is on the disk.
 """
 
 import collections
-from collections import abc
-import dataclasses
-import functools
 import threading
-import time
 import typing
 
 from oslo_log import log as logging
@@ -33,20 +30,12 @@ from nova_quiesce.freeze import duties
 from nova_quiesce.freeze import errors
 from nova_quiesce.freeze import leased_jobs
 from nova_quiesce.nova import seams
-from nova_quiesce.record import owing
+from nova_quiesce.record import duty_worker
+from nova_quiesce.record import record_duty
 from nova_quiesce.record import recorder
 
 LOG = logging.getLogger(__name__)
 
-_FIRST_PAUSE = 0.2
-_LONGEST_PAUSE = 60.0
-_GROWTH = 1.5
-#: Seconds that one authority is used; a token does not last for ever.
-_LONGEST_WORK = 3600
-#: Seconds after which nobody waits any longer for a call of another service.
-_HANGING = 300
-#: How many hanging calls of one duty there may be.
-_MAX_HANGING = 3
 #: How many requests are remembered that gave up before they were heard of.
 _MAX_GIVEN_UP = 1000
 
@@ -62,8 +51,8 @@ class Options(typing.Protocol):
         """Seconds after which it is told that a record takes longer."""
 
 
-class NotNoted(errors.NotFrozen):
-    """What the snapshot owes could not be written down."""
+class DutyNotWritten(errors.NotFrozen):
+    """The duty of a snapshot cannot be written, so nothing is frozen."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -71,56 +60,27 @@ class NotNoted(errors.NotFrozen):
             'snapshot; ask its operator, or move the instance')
 
 
-@dataclasses.dataclass
-class _Open:
-    """A duty that is not done.
+class OpenRequests:
+    """The open requests of one nova-compute, by the request's id.
 
-    :ivar owed: what is known of it
-    :ivar context: with whose authority it is done; None where there is none
-    :ivar worker: the number of the thread that is at it; none is after 0
-    :ivar busy_since: when that one called another service, by
-        ``time.monotonic()``
-    :ivar has_failed: whether that failed the last time
-    :ivar late: tells when it takes longer than it should
-    """
-
-    owed: owing.Owed
-    context: seams.RequestContext | None
-    worker: int = 0
-    workers: int = 0
-    busy_since: float = 0.0
-    has_failed: bool = False
-    late: threading.Timer | None = None
-    lock: threading.Lock = dataclasses.field(
-        default_factory=threading.Lock)
-    wake: threading.Event = dataclasses.field(
-        default_factory=threading.Event)
-
-
-class Duties:
-    """What this host's volume-backed snapshots owe.
-
-    :param directory: where it is kept
-    :param recorder: does it
-    :param host: this compute host
+    :param directory: keeps their duties on the disk
+    :param recorder: fulfils a duty
     :param options: the operator's
     """
 
     def __init__(self, directory: duties.DutyDirectory,
-                 recorder: recorder.Recorder, host: str,
-                 options: Options) -> None:
+                 recorder: recorder.Recorder, options: Options) -> None:
         self._directory = directory
-        self._recorder = recorder
-        self._host = host
         self._options = options
-        self._lock = threading.RLock()
-        self._open: dict[str, _Open] = {}
+        self._is_over = threading.Event()
+        self._shared = duty_worker.Shared(directory, recorder, self._is_over)
+        self._lock = threading.Lock()
+        self._workers: dict[str, duty_worker.DutyWorker] = {}
         self._given_up: collections.deque[str] = collections.deque(
             maxlen=_MAX_GIVEN_UP)
-        self._is_over = threading.Event()
 
     def start(self) -> None:
-        """Go on with what an earlier nova-compute left.
+        """Go on with the duties that an earlier nova-compute left.
 
         :raises DutyError: the directory cannot be used
         """
@@ -129,84 +89,87 @@ class Duties:
         for problem in problems:
             LOG.error('Among the duties in %(path)s is none: %(problem)s',
                       {'path': self._directory.path, 'problem': problem})
-        for duty in found:
-            if duty.kind != leased_jobs.KIND:
-                self._go_on(duty)
+        for stored in found:
+            if stored.kind != leased_jobs.KIND:
+                self._go_on(stored)
 
-    def _go_on(self, duty: duties.Duty) -> None:
+    def _go_on(self, stored: duties.Duty) -> None:
         try:
-            owed = owing.Owed.of(duty)
-        except owing.NotOwed as error:
+            duty = record_duty.RecordDuty.of(stored)
+        except record_duty.NotARecordDuty as error:
             LOG.error('Duty %(id)s of instance %(uuid)s is left alone: '
-                      '%(error)s', {'id': duty.id, 'error': error,
-                                    'uuid': duty.instance_uuid})
+                      '%(error)s', {'id': stored.id, 'error': error,
+                                    'uuid': stored.instance_uuid})
             return
-        one = _Open(owed, None)
-        with self._lock:
-            self._open[owed.request_id] = one
-        if owed.verdict is None:
-            self._change(one, lambda owed: owed.judged(owing.Verdict.of(
-                consistency.crash(_RESTARTED))))
-        self._work_at(one)
+        worker = self._add(duty, None)
+        if duty.verdict is None:
+            verdict = record_duty.Verdict.of(consistency.crash(_RESTARTED))
+            worker.change(lambda duty: duty.with_verdict(verdict))
+        worker.start()
 
     def stop(self) -> None:
-        """Leave what is open to the next nova-compute."""
+        """Leave the open requests to the next nova-compute."""
         self._is_over.set()
         with self._lock:
-            everything = list(self._open.values())
-        for one in everything:
-            one.wake.set()
-            if one.late is not None:
-                one.late.cancel()
+            everything = list(self._workers.values())
+        for worker in everything:
+            worker.stop()
 
     def begin(self, context: seams.RequestContext, instance_uuid: str,
               is_required: bool) -> None:
-        """Note what a request will owe, before anything is frozen for it.
+        """Write down the duty of a request, before anything is frozen for it.
 
         :param context: the request's
-        :param instance_uuid: whose snapshot it is
+        :param instance_uuid: the instance whose snapshot it is
         :param is_required: whether only a proven snapshot may be left of it
-        :raises GivenUp: nova-api does not wait for it any more
-        :raises NotNoted: it cannot be written
+        :raises GivenUp: nova-api does not wait for the request any more
+        :raises DutyNotWritten: the duty cannot be written
         """
-        owed = owing.Owed.begin(instance_uuid, context.request_id,
-                                context.project_id, is_required)
+        duty = record_duty.RecordDuty.begin(
+            instance_uuid, context.request_id, context.project_id,
+            is_required)
         with self._lock:
-            if owed.request_id in self._given_up or (
-                    owed.request_id in self._open):
+            if duty.request_id in self._given_up or (
+                    duty.request_id in self._workers):
                 raise exception.GivenUp()
         try:
-            self._directory.write(owed.duty)
+            self._directory.write(duty.stored)
         except duties.DutyError as error:
             LOG.error('What a snapshot of instance %(uuid)s owes is not '
                       'written down, so it is not quiesced: %(error)s',
                       {'uuid': instance_uuid, 'error': error})
-            raise NotNoted() from error
-        with self._lock:
-            self._open[owed.request_id] = _Open(owed, context)
+            raise DutyNotWritten() from error
+        self._add(duty, context)
 
     def is_wanted(self, request_id: str) -> bool:
-        """Whether nova-api has not given up a request."""
-        one = self._find(request_id)
-        return one is not None and one.owed.snapshot_ids != ()
+        """Tell whether nova-api still waits for a request.
+
+        :param request_id: the request's
+        """
+        worker = self._find(request_id)
+        return worker is not None and worker.duty.snapshot_ids != ()
 
     def refuse(self, request_id: str) -> None:
-        """Note that a request was refused: nova-api makes nothing of it."""
-        one = self._find(request_id)
-        if one is not None:
-            self._end(one, 'it was refused')
+        """End a request that was refused: nova-api makes nothing of it.
 
-    def judge(self, request_id: str, verdict: owing.Verdict) -> None:
-        """Note what is proven, once the window is closed."""
-        one = self._find(request_id)
-        if one is None:
+        :param request_id: the request's
+        """
+        worker = self._find(request_id)
+        if worker is not None:
+            worker.end('it was refused')
+
+    def judge(self, request_id: str, verdict: record_duty.Verdict) -> None:
+        """Note the verdict on a request's window, once that is closed.
+
+        :param request_id: the request's
+        :param verdict: the verdict
+        """
+        worker = self._find(request_id)
+        if worker is None:
             return
-        self._change(one, lambda owed: owed.judged(verdict))
-        one.late = threading.Timer(
-            self._options.record_timeout, self._tell_late, (one,))
-        one.late.daemon = True
-        self._start(one.late)
-        self._work_at(one)
+        worker.change(lambda duty: duty.with_verdict(verdict))
+        worker.tell_after(self._options.record_timeout)
+        worker.start()
 
     def list_came(self, context: seams.RequestContext, request_id: str,
                   snapshot_ids: tuple[str, ...]) -> None:
@@ -216,152 +179,45 @@ class Duties:
         :param request_id: the request's
         :param snapshot_ids: all of them; none where it gave up
         """
-        one = self._find(request_id)
-        if one is None:
+        worker = self._find(request_id)
+        if worker is None:
             if not snapshot_ids:
                 # The request itself may still wait for its turn.
                 self._given_up.append(request_id)
             return
-        one.context = context
-        self._change(one, lambda owed: owed.listed(snapshot_ids))
-        self._work_at(one)
+        worker.use(context)
+        worker.change(lambda duty: duty.with_snapshots(snapshot_ids))
+        worker.start()
 
     def lend(self, context: seams.RequestContext) -> None:
-        """Use a request's authority for what its project's others owe.
+        """Use a request's authority for the open ones of its project.
 
         Never raises: it is not what the request is about.
 
         :param context: any request's of a user
         """
         with self._lock:
-            lacking = [one for one in self._open.values()
-                       if one.owed.project_id == context.project_id and
-                       one.owed.verdict is not None and
-                       (one.context is None or one.has_failed)]
-        for one in lacking:
-            one.context = context
-            self._work_at(one)
+            lacking = [worker for worker in self._workers.values()
+                       if worker.duty.project_id == context.project_id and
+                       worker.lacks_authority]
+        for worker in lacking:
+            worker.use(context)
+            worker.start()
 
-    def _find(self, request_id: str) -> _Open | None:
+    def _add(self, duty: record_duty.RecordDuty,
+             context: seams.RequestContext | None) -> duty_worker.DutyWorker:
+        worker = duty_worker.DutyWorker(
+            duty, context, self._shared, self._forget)
         with self._lock:
-            return self._open.get(request_id)
+            self._workers[duty.request_id] = worker
+        return worker
 
-    def _change(self, one: _Open, change: abc.Callable[
-            [owing.Owed], owing.Owed]) -> owing.Owed:
-        with one.lock:
-            one.owed = change(one.owed)
-            if self._find(one.owed.request_id) is not one:
-                return one.owed
-            try:
-                self._directory.write(one.owed.duty)
-            except duties.DutyError as error:
-                LOG.error('What is known of request %(request)s is not '
-                          'written down, and is lost when nova-compute '
-                          'ends: %(error)s',
-                          {'request': one.owed.request_id, 'error': error})
-            return one.owed
-
-    def _end(self, one: _Open, how: str) -> None:
-        request_id = one.owed.request_id
-        with one.lock:
-            with self._lock:
-                if self._open.get(request_id) is not one:
-                    return
-                del self._open[request_id]
-            if one.late is not None:
-                one.late.cancel()
-            LOG.info('Volume-backed snapshot of instance %(uuid)s, request '
-                     '%(request)s: %(how)s',
-                     {'uuid': one.owed.instance_uuid, 'request': request_id,
-                      'how': how})
-            try:
-                self._directory.end(one.owed.duty)
-            except duties.DutyError as error:
-                LOG.error('A duty that is done stays behind: %s', error)
-
-    def _work_at(self, one: _Open) -> None:
+    def _find(self, request_id: str) -> duty_worker.DutyWorker | None:
         with self._lock:
-            if self._is_over.is_set():
-                return
-            one.wake.set()
-            if one.worker and not self._is_hanging(one):
-                return
-            one.workers += 1
-            one.worker = one.workers
-            one.busy_since = 0.0
-        worker = threading.Thread(
-            target=self._work, args=(one, one.worker), daemon=True,
-            name='record-%s' % one.owed.instance_uuid)
-        if not self._start(worker):
-            one.worker = 0
+            return self._workers.get(request_id)
 
-    @staticmethod
-    def _is_hanging(one: _Open) -> bool:
-        return (0 < one.busy_since < time.monotonic() - _HANGING and
-                one.workers <= _MAX_HANGING)
-
-    @staticmethod
-    def _start(thread: threading.Thread) -> bool:
-        try:
-            thread.start()
-        except RuntimeError as error:
-            LOG.error('A record is made later, because no thread was to be '
-                      'had: %s', error)
-            return False
-        return True
-
-    def _work(self, one: _Open, number: int) -> None:
-        until, pause = time.monotonic() + _LONGEST_WORK, _FIRST_PAUSE
-        while self._is_at(one, number, until):
-            if one.wake.is_set():
-                one.wake.clear()
-                until, pause = time.monotonic() + _LONGEST_WORK, _FIRST_PAUSE
-            how = self._attempt(one)
-            if one.worker != number:
-                # It hung, and another one is at it.
-                return
-            if how is not None:
-                self._end(one, how)
-                return
-            if one.context is None:
-                self._tell_late(one)
-            one.wake.wait(pause)
-            pause = min(_LONGEST_PAUSE, pause * _GROWTH)
-
-    def _is_at(self, one: _Open, number: int, until: float) -> bool:
+    def _forget(self, worker: duty_worker.DutyWorker) -> None:
+        request_id = worker.duty.request_id
         with self._lock:
-            if one.worker != number:
-                return False
-            if not self._is_over.is_set() and (
-                    one.wake.is_set() or time.monotonic() < until):
-                return True
-            one.worker = 0
-            return False
-
-    def _attempt(self, one: _Open) -> str | None:
-        one.busy_since = time.monotonic()
-        try:
-            how = self._recorder.attempt(
-                one.context, one.owed, functools.partial(self._change, one))
-            one.has_failed = False
-            return how
-        except Exception as error:
-            one.has_failed = True
-            LOG.warning('The record of request %(request)s for a snapshot of '
-                        'instance %(uuid)s is tried again: %(error)s',
-                        {'request': one.owed.request_id, 'error': error,
-                         'uuid': one.owed.instance_uuid})
-            return None
-        finally:
-            one.busy_since = 0.0
-
-    def _tell_late(self, one: _Open) -> None:
-        if one.owed.is_told or (
-                self._find(one.owed.request_id) is not one):
-            return
-        try:
-            recorder.Pending(one.owed, self._host).tell()
-        except Exception as error:
-            LOG.warning('No event tells that a record is late: %s', error)
-            return
-        self._change(one, lambda owed: owed.told())
+            if self._workers.get(request_id) is worker:
+                del self._workers[request_id]

@@ -10,7 +10,10 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""The record of a volume-backed snapshot, and what a lost freeze has to mean.
+"""The recorder of volume-backed snapshots: it does what their duties ask for.
+
+It finds the image, writes the record onto it and onto its volume snapshots,
+and puts the image away where quiesce was required and was not proven.
 
 The image is this request's only if the volume snapshots that it stands for
 are those that nova-api listed as it asked for the thaw. Where no list comes,
@@ -26,9 +29,9 @@ from oslo_log import log as logging
 from nova_quiesce import consistency
 from nova_quiesce.freeze import errors
 from nova_quiesce.nova import seams
-from nova_quiesce.record import events
+from nova_quiesce.record import action_events
 from nova_quiesce.record import glance
-from nova_quiesce.record import owing
+from nova_quiesce.record import record_duty
 from nova_quiesce.record import volume_snapshots
 
 LOG = logging.getLogger(__name__)
@@ -53,17 +56,19 @@ class Options(typing.Protocol):
 
     @property
     def record(self) -> bool:
-        """Whether the record is written."""
+        """True if the record is written."""
 
 
-#: Keeps a change of what is known of a request, and returns all of it.
-Save = abc.Callable[[abc.Callable[[owing.Owed], owing.Owed]], owing.Owed]
+#: Makes a changed duty of one.
+Change = abc.Callable[[record_duty.RecordDuty], record_duty.RecordDuty]
+#: Changes a duty, on the disk too, and returns it as it is then.
+Save = abc.Callable[[Change], record_duty.RecordDuty]
 
 
 class Recorder:
-    """Does what requests for volume-backed snapshots owe.
+    """Fulfils the duties of requests for volume-backed snapshots.
 
-    :param host: this compute host
+    :param host: the name of this compute host
     :param options: the operator's; what is required and not proven is put
         away, whatever they say
     """
@@ -73,71 +78,74 @@ class Recorder:
         self._options = options
 
     def attempt(self, context: seams.RequestContext | None,
-                owed: owing.Owed, save: Save) -> str | None:
-        """Do what one request owes, as far as it can be done now.
+                duty: record_duty.RecordDuty, save: Save) -> str | None:
+        """Fulfil a duty, as far as that can be done now.
 
-        :param context: with whose authority; None where there is none
-        :param owed: what it owes
+        :param context: of the request whose authority is used; None where
+            there is none
+        :param duty: the duty
         :param save: keeps what was done of it
-        :returns: how it ended; None where something is left to do
+        :returns: how the duty ended, in words for the log; None where
+            something is left to do
         :raises Exception: a service did not answer well; try again
         """
-        if owed.snapshot_ids == ():
+        if duty.snapshot_ids == ():
             return _NO_IMAGE
         try:
-            image = self._look_for_image(context, owed)
+            image = self._look_for_image(context, duty)
             if context is None or image is None:
-                return self._ended_without_image(context, owed)
-            if owed.image_id is None:
+                return self._ended_without_image(context, duty)
+            if duty.image_id is None:
                 image_id = image['id']
-                owed = save(lambda known: known.with_image(image_id))
-            return self._settle(context, owed, image, save)
+                duty = save(lambda known: known.with_image(image_id))
+            return self._settle(context, duty, image, save)
         except Exception as error:
-            if owed.snapshot_ids and glance.is_gone(error):
+            if duty.snapshot_ids and glance.is_gone(error):
                 return 'its image was deleted'
             raise
 
     @staticmethod
     def _look_for_image(context: seams.RequestContext | None,
-                        owed: owing.Owed) -> glance.Image | None:
-        if context is None or owed.snapshot_ids is None:
+                        duty: record_duty.RecordDuty) -> glance.Image | None:
+        if context is None or duty.snapshot_ids is None:
             return None
-        if owed.image_id is not None:
-            return glance.show(context, owed.image_id)
-        return glance.find(context, owed.began, owed.snapshot_ids)
+        if duty.image_id is not None:
+            return glance.show(context, duty.image_id)
+        return glance.find(context, duty.began, duty.snapshot_ids)
 
     def _ended_without_image(self, context: seams.RequestContext | None,
-                             owed: owing.Owed) -> str | None:
-        if events.has_failed(owed.request_id, owed.instance_uuid):
+                             duty: record_duty.RecordDuty) -> str | None:
+        if action_events.has_failed(duty.request_id, duty.instance_uuid):
             return _NO_IMAGE
-        if owed.snapshot_ids is None:
-            how, is_over = _NO_LIST, owed.age > LATEST_LIST
+        if duty.snapshot_ids is None:
+            how, is_over = _NO_LIST, duty.age > LATEST_LIST
         else:
             how, is_over = 'there is no image of it', (
-                context is not None and owed.listed_for > LATEST_IMAGE)
+                context is not None and duty.listed_for > LATEST_IMAGE)
         if is_over:
-            LOG.log(logging.ERROR if owed.is_required else logging.INFO,
+            LOG.log(logging.ERROR if duty.is_required else logging.INFO,
                     'Request %(request)s for a volume-backed snapshot of '
                     'instance %(uuid)s ends without a record: %(how)s',
-                    {'request': owed.request_id, 'how': how,
-                     'uuid': owed.instance_uuid})
+                    {'request': duty.request_id, 'how': how,
+                     'uuid': duty.instance_uuid})
         return how if is_over else None
 
-    def _settle(self, context: seams.RequestContext, owed: owing.Owed,
-                image: glance.Image, save: Save) -> str | None:
-        if owed.verdict is None or image['status'] not in _COMPLETE:
+    def _settle(self, context: seams.RequestContext,
+                duty: record_duty.RecordDuty, image: glance.Image,
+                save: Save) -> str | None:
+        if duty.verdict is None or image['status'] not in _COMPLETE:
             return None
-        snapshot_ids = owed.snapshot_ids or ()
-        verdict = owed.verdict.on(snapshot_ids)
-        if owed.is_required and verdict.level == _CRASH:
+        snapshot_ids = duty.snapshot_ids or ()
+        verdict = duty.verdict.on(snapshot_ids)
+        if duty.is_required and verdict.level == _CRASH:
             # First of all: what cannot be labelled must not pass for good.
-            owed = self._put_away(context, owed, image, save)
-            self._tell(owed, image, verdict)
+            duty = self._put_away(context, duty, image, save)
+            self._tell_put_away(duty, image, verdict)
         is_recorded = self._record(context, image, verdict)
         are_recorded = [self._record_on_snapshot(context, one, verdict)
                         for one in snapshot_ids]
         if not (is_recorded and all(are_recorded)) and (
-                owed.listed_for <= LATEST_RECORD):
+                duty.listed_for <= LATEST_RECORD):
             return None
         return 'image %s has consistency level %s: %s%s' % (
             image['id'], verdict.level, verdict.reason,
@@ -145,23 +153,46 @@ class Recorder:
             'did not take one')
 
     @staticmethod
-    def _put_away(context: seams.RequestContext, owed: owing.Owed,
-                  image: glance.Image, save: Save) -> owing.Owed:
-        if owed.put_away is not None:
-            return owed
+    def _put_away(context: seams.RequestContext, duty: record_duty.RecordDuty,
+                  image: glance.Image, save: Save) -> record_duty.RecordDuty:
+        if duty.put_away is not None:
+            return duty
         done = (glance.put_away(context, image['id'])
                 if image['status'] == _ACTIVE else image['status'])
         return save(lambda known: known.with_put_away(done))
 
-    def _tell(self, owed: owing.Owed, image: glance.Image,
-              verdict: owing.Verdict) -> None:
-        self._try(owed.request_id, events.tell_once, owed.request_id,
-                  owed.instance_uuid, self._host, events.FAILED,
+    def tell_late(self, duty: record_duty.RecordDuty) -> None:
+        """Tell the operator and the server's owner that a record is late.
+
+        :param duty: a duty that is not fulfilled yet
+        :raises Exception: the owner was not told
+        """
+        LOG.error('The record of request %(request)s for a volume-backed '
+                  'snapshot of instance %(uuid)s is not written yet: '
+                  '%(what)s is missing. It is tried again with the next '
+                  'request of project %(project)s to this host',
+                  {'request': duty.request_id, 'uuid': duty.instance_uuid,
+                   'project': duty.project_id, 'what':
+                   "nova-api's list of its volume snapshots"
+                   if duty.snapshot_ids is None else 'its image, or the '
+                   'authority to change it,'})
+        action_events.tell_once(
+            duty.request_id, duty.instance_uuid, self._host,
+            action_events.PENDING,
+            errors.QuiesceError(
+                'the record of this snapshot is not written yet; until then, '
+                'take it for one of consistency level crash'))
+
+    def _tell_put_away(self, duty: record_duty.RecordDuty,
+                       image: glance.Image,
+                       verdict: record_duty.Verdict) -> None:
+        self._try(duty.request_id, action_events.tell_once, duty.request_id,
+                  duty.instance_uuid, self._host, action_events.FAILED,
                   errors.QuiesceError('image %s is %s: %s' % (
-                      image['id'], owed.put_away, verdict.reason)))
+                      image['id'], duty.put_away, verdict.reason)))
 
     def _record(self, context: seams.RequestContext, image: glance.Image,
-                verdict: owing.Verdict) -> bool:
+                verdict: record_duty.Verdict) -> bool:
         try:
             if self._options.record:
                 return glance.record_surely(
@@ -177,7 +208,7 @@ class Recorder:
 
     def _record_on_snapshot(self, context: seams.RequestContext,
                             snapshot_id: str,
-                            verdict: owing.Verdict) -> bool:
+                            verdict: record_duty.Verdict) -> bool:
         return not self._options.record or self._try(
             snapshot_id, volume_snapshots.record, context, snapshot_id,
             verdict.properties)
@@ -193,28 +224,3 @@ class Recorder:
                         {'what': what, 'error': error})
             return False
         return True
-
-
-class Pending(typing.NamedTuple):
-    """What is told of a duty that is not done yet."""
-
-    owed: owing.Owed
-    host: str
-
-    def tell(self) -> None:
-        """Tell the operator and the server's owner."""
-        owed = self.owed
-        LOG.error('The record of request %(request)s for a volume-backed '
-                  'snapshot of instance %(uuid)s is not written yet: '
-                  '%(what)s is missing. It is tried again with the next '
-                  'request of project %(project)s to this host',
-                  {'request': owed.request_id, 'uuid': owed.instance_uuid,
-                   'project': owed.project_id, 'what':
-                   "nova-api's list of its volume snapshots"
-                   if owed.snapshot_ids is None else 'its image, or the '
-                   'authority to change it,'})
-        events.tell_once(
-            owed.request_id, owed.instance_uuid, self.host, events.PENDING,
-            errors.QuiesceError(
-                'the record of this snapshot is not written yet; until then, '
-                'take it for one of consistency level crash'))

@@ -18,19 +18,20 @@ from nova.volume import cinder
 
 from nova_quiesce.nova import seams
 
+#: The state of one that is not there any more.
 GONE = 'gone'
-#: Cinder takes no longer value.
+#: Cinder takes no longer values, in characters.
 _LONGEST = 255
 
 
 def state(api: seams.VolumeAPI, context: seams.RequestContext,
           snapshot_id: str) -> str:
-    """Cinder's state of a volume snapshot.
+    """Ask Cinder for the state of a volume snapshot.
 
     :param api: Nova's volume API
-    :param context: a request's of its project
-    :param snapshot_id: which
-    :returns: the state, or :data:`GONE`
+    :param context: of a request of its project
+    :param snapshot_id: the volume snapshot
+    :returns: Cinder's name of the state, or :data:`GONE`
     """
     try:
         return str(api.get_snapshot(context, snapshot_id)['status'])
@@ -40,10 +41,10 @@ def state(api: seams.VolumeAPI, context: seams.RequestContext,
 
 def record(context: seams.RequestContext, snapshot_id: str,
            properties: dict[str, str]) -> None:
-    """Add a record to the metadata of a snapshot, if it is still there.
+    """Add a record to a volume snapshot's metadata, if it is still there.
 
-    :param context: a request's of its project
-    :param snapshot_id: the snapshot
+    :param context: of a request of its project
+    :param snapshot_id: the volume snapshot
     :param properties: the record
     """
     try:

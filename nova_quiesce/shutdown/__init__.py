@@ -10,4 +10,18 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""How guests came to be shut off: by themselves, or not."""
+"""The evidence that a guest which is off had shut itself down.
+
+Only then is its disk whole without a freeze, and its snapshot ``offline``.
+What tells of the end of a guest belongs in here, and nothing that ends one.
+Imports :mod:`nova_quiesce.freeze`, and from Nova what opens a disk.
+
+``shutdowns``
+    The judgement: whether a guest that is off had shut itself down.
+``domain_events``
+    The events of libvirt's domains, kept in order until they are handled.
+``notes``
+    The files that outlast libvirtd's and nova-compute's memory.
+``traces``
+    The trace that a write leaves on a disk; a kind of disk is added here.
+"""

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Notes of guests that shut themselves down, one file each.
+"""The notes of guests that shut themselves down, one file each.
 
 libvirtd forgets how a domain came to be off when it is restarted. A note is
 on the disk when it is made, and names what nobody has written to since.
@@ -53,8 +53,8 @@ class Notes:
     def write(self, instance_uuid: str, trace: traces.Trace) -> None:
         """Note that a guest shut itself down.
 
-        :param instance_uuid: whose
-        :param trace: of its disk, since then
+        :param instance_uuid: the instance's
+        :param trace: the trace of its disk since then
         :raises NoteError: it cannot be written
         """
         content = json.dumps({'version': VERSION, 'instance': instance_uuid,
@@ -63,8 +63,9 @@ class Notes:
             opened.write(instance_uuid + _SUFFIX, content.encode('ascii'))
 
     def read(self, instance_uuid: str) -> traces.Trace | None:
-        """What was noted of a guest.
+        """Read the note of a guest.
 
+        :param instance_uuid: the instance's
         :returns: the trace; None where there is no note that can be read
         :raises NoteError: the directory cannot be read
         """
@@ -72,13 +73,14 @@ class Notes:
             try:
                 content = opened.read(instance_uuid + _SUFFIX)
             except files.Unsafe:
-                # Nothing of ours.
+                # It is none of our notes.
                 return None
         return None if content is None else _parse(content, instance_uuid)
 
     def end(self, instance_uuid: str) -> None:
-        """Remove a note, if there is one.
+        """Remove the note of a guest, if there is one.
 
+        :param instance_uuid: the instance's
         :raises NoteError: it cannot be removed
         """
         with self._explained(), self._files.changing() as opened:

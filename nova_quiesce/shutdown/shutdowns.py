@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""How guests came to be shut off: by themselves, or not.
+"""The judgement of a guest that is off: had it shut itself down?
 
 Only what the guest itself brought to an end is whole on its disk. libvirt's
 reason for a domain to be off does not tell: it is the same where QEMU is asked
@@ -29,14 +29,15 @@ from oslo_log import log as logging
 
 from nova_quiesce.freeze import domains
 from nova_quiesce.freeze import errors
-from nova_quiesce.shutdown import events
+from nova_quiesce.shutdown import domain_events
 from nova_quiesce.shutdown import notes
 from nova_quiesce.shutdown import traces
 
 LOG = logging.getLogger(__name__)
 
-#: How long events may come after the state that they tell of, in seconds.
+#: Seconds by which an event may come after the state that it tells of.
 _PATIENCE = 3.0
+#: Seconds between two looks for it.
 _LOOK = 0.05
 
 _AGAIN = 'start it, have it shut down by itself, and try again'
@@ -46,8 +47,8 @@ _SAVED = ('the compute host has suspended the instance to disk, and what its '
           'memory holds is not part of the snapshot; ask the operator')
 _UNKNOWN = ('it is not known whether the instance shut itself down or was cut '
             'off; ' + _AGAIN)
-_ENDED = ('the compute host ended the instance before it had shut itself '
-          'down; ' + _AGAIN)
+_ENDED_BY_HOST = ('the compute host ended the instance before it had shut '
+                  'itself down; ' + _AGAIN)
 _CAUSES = {
     libvirt.VIR_DOMAIN_SHUTOFF_DESTROYED:
         'the instance was powered off before it had shut itself down; ' +
@@ -55,20 +56,21 @@ _CAUSES = {
     libvirt.VIR_DOMAIN_SHUTOFF_CRASHED:
         'the instance crashed, or was killed; ' + _AGAIN,
 }
-#: What libvirt says of a guest that shut itself down, at the time and later.
+#: libvirt's reasons where a guest shut itself down: at first, and after
+#: libvirtd was restarted.
 _POSSIBLY_CLEAN = (libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN,
                    libvirt.VIR_DOMAIN_SHUTOFF_UNKNOWN)
-#: What follows them, was not off since.
+#: The events after which an earlier end of the guest does not count any more.
 _RUNS_AGAIN = (libvirt.VIR_DOMAIN_EVENT_STARTED,
                libvirt.VIR_DOMAIN_EVENT_RESUMED,
                libvirt.VIR_DOMAIN_EVENT_UNDEFINED)
 
 
 class Domain(domains.Domain, typing.Protocol):
-    """What is called of a libvirt ``virDomain`` here."""
+    """A libvirt ``virDomain``, as far as it is called here."""
 
     def state(self, flags: int = 0) -> list[int]:
-        """What it does, and why."""
+        """Its state, and the reason for that."""
 
 
 #: Finds the domain of an instance by its UUID.
@@ -76,12 +78,12 @@ Lookup = abc.Callable[[str], Domain]
 
 
 class Shutdowns:
-    """How the guests of one hypervisor came to be shut off.
+    """Sees the guests of one hypervisor end, and judges those that are off.
 
-    :ivar events: of the domains, to be heard from libvirt
+    :ivar events: the events of their domains, to be received from libvirt
     :param notes: keeps what libvirtd forgets
     :param lookup: finds a domain; raises GuestGone where there is none
-    :param trace: of the writes to a domain's root disk
+    :param trace: takes the trace of a domain's root disk
     """
 
     def __init__(self, notes: notes.Notes, lookup: Lookup,
@@ -89,37 +91,40 @@ class Shutdowns:
         self._notes = notes
         self._lookup = lookup
         self._trace = trace
-        self.events = events.Events(self._take)
-        #: Whether those that are about to end do so by themselves.
+        self.events = domain_events.DomainEvents(self._handle)
+        #: The instances whose guest is about to end, and whether it does so
+        #: by itself.
         self._ending: dict[str, bool] = {}
-        #: Those that were seen to end, and did not shut themselves down.
-        self._cut_off: set[str] = set()
-        #: Those that did, and whose disks show no trace of writes.
-        self._traceless: set[str] = set()
+        #: Those whose guest was seen to be ended by the host.
+        self._ended_by_host: set[str] = set()
+        #: Those whose guest shut itself down, and whose disk has no trace
+        #: that could be noted: it counts as long as libvirtd remembers.
+        self._clean_without_note: set[str] = set()
 
     def start(self) -> None:
-        """Begin to note what is heard, and end what does not hold any more.
+        """Begin to make notes, and remove those that do not hold any more.
 
         Without notes, no guest that is off is taken for one that shut itself
         down.
         """
         try:
             self._notes.prepare()
-            self._end_old()
+            self._remove_old_notes()
         except notes.NoteError as error:
             LOG.error('Snapshots of instances that are shut off are labelled '
                       'crash, and fail where quiesce is required: %s', error)
         self.events.start()
 
     def stop(self) -> None:
-        """Note what was heard until now, and no more."""
+        """Note what happened until now, and no more."""
         self.events.stop()
 
     def why_not_clean(self, instance_uuid: str) -> str | None:
-        """Why a guest that is off may not have shut itself down.
+        """Tell why a guest that is off may not have shut itself down.
 
-        :param instance_uuid: whose
-        :returns: a sentence for its owner; None if it is sure to have
+        :param instance_uuid: the instance's
+        :returns: the reason, for the instance's owner; None if the guest is
+            sure to have shut itself down
         """
         try:
             return self._judge(instance_uuid, self._lookup(instance_uuid))
@@ -131,14 +136,14 @@ class Shutdowns:
 
     @contextlib.contextmanager
     def kept(self, instance_uuid: str) -> abc.Iterator[None]:
-        """Keep what is noted, although the block changes the disk itself.
+        """Keep a guest's note valid while the ``with`` block writes its disk.
 
-        :param instance_uuid: whose; its guest may also be running
+        :param instance_uuid: the instance's; its guest may also be running
         """
         is_clean = self.why_not_clean(instance_uuid) is None
         yield
         if is_clean:
-            self.events.work_off(functools.partial(
+            self.events.catch_up(functools.partial(
                 self._renew, instance_uuid))
 
     def _judge(self, instance_uuid: str, domain: Domain) -> str | None:
@@ -157,25 +162,25 @@ class Shutdowns:
                         is_known: bool) -> str | None:
         deadline = time.monotonic() + (_PATIENCE if is_known else 0)
         while True:
-            if not self.events.work_off():
+            if not self.events.catch_up():
                 # It may have run since.
                 return _UNKNOWN
-            if self._is_noted(instance_uuid, domain, is_known):
+            if self._is_clean(instance_uuid, domain, is_known):
                 return None
-            if instance_uuid in self._cut_off:
-                return _ENDED
+            if instance_uuid in self._ended_by_host:
+                return _ENDED_BY_HOST
             if time.monotonic() >= deadline:
                 return _UNKNOWN
             time.sleep(_LOOK)
 
-    def _is_noted(self, instance_uuid: str, domain: Domain,
+    def _is_clean(self, instance_uuid: str, domain: Domain,
                   is_known: bool) -> bool:
         noted = self._notes.read(instance_uuid)
         if noted is not None:
             return noted == self._trace(domain)
-        return is_known and instance_uuid in self._traceless
+        return is_known and instance_uuid in self._clean_without_note
 
-    def _end_old(self) -> None:
+    def _remove_old_notes(self) -> None:
         for instance_uuid in self._notes.instances():
             try:
                 is_over = bool(self._lookup(instance_uuid).isActive())
@@ -187,21 +192,21 @@ class Shutdowns:
             if is_over:
                 self._notes.end(instance_uuid)
 
-    def _take(self, instance_uuid: str, event: int, detail: int) -> None:
+    def _handle(self, instance_uuid: str, event: int, detail: int) -> None:
         if event == libvirt.VIR_DOMAIN_EVENT_SHUTDOWN:
-            self._take_begin(instance_uuid, detail)
+            self._handle_begin(instance_uuid, detail)
         elif event == libvirt.VIR_DOMAIN_EVENT_STOPPED:
-            self._take_end(instance_uuid, detail)
+            self._handle_end(instance_uuid, detail)
         elif event in _RUNS_AGAIN:
             self._forget(instance_uuid)
 
-    def _take_begin(self, instance_uuid: str, detail: int) -> None:
+    def _handle_begin(self, instance_uuid: str, detail: int) -> None:
         if detail == libvirt.VIR_DOMAIN_EVENT_SHUTDOWN_GUEST:
             self._ending.setdefault(instance_uuid, True)
         elif detail == libvirt.VIR_DOMAIN_EVENT_SHUTDOWN_HOST:
             self._ending[instance_uuid] = False
 
-    def _take_end(self, instance_uuid: str, detail: int) -> None:
+    def _handle_end(self, instance_uuid: str, detail: int) -> None:
         by_itself = self._ending.get(instance_uuid)
         self._forget(instance_uuid)
         if detail != libvirt.VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN:
@@ -210,12 +215,12 @@ class Shutdowns:
             LOG.info('Instance %s has shut itself down', instance_uuid)
             self._note(instance_uuid)
         elif by_itself is not None:
-            self._cut_off.add(instance_uuid)
+            self._ended_by_host.add(instance_uuid)
 
     def _forget(self, instance_uuid: str) -> None:
         self._ending.pop(instance_uuid, None)
-        self._cut_off.discard(instance_uuid)
-        self._traceless.discard(instance_uuid)
+        self._ended_by_host.discard(instance_uuid)
+        self._clean_without_note.discard(instance_uuid)
         self._notes.end(instance_uuid)
 
     def _note(self, instance_uuid: str) -> None:
@@ -230,13 +235,13 @@ class Shutdowns:
                 cause not in _POSSIBLY_CLEAN):
             return
         if trace is None:
-            self._traceless.add(instance_uuid)
+            self._clean_without_note.add(instance_uuid)
         else:
             self._notes.write(instance_uuid, trace)
 
     def _renew(self, instance_uuid: str) -> None:
         try:
-            # Nobody has started it meanwhile, or it would have ended.
+            # Nobody has started it meanwhile: the note would be gone.
             if self._notes.read(instance_uuid) is not None:
                 self._note(instance_uuid)
         except Exception as error:

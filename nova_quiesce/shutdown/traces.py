@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What a write leaves behind on a disk.
+"""The trace that a write leaves behind on a disk.
 
 As long as a disk's trace is the same, nothing was written to it since: so
 nobody has started the guest meanwhile, or it has changed nothing.
@@ -28,11 +28,12 @@ from nova_quiesce.freeze import machines
 
 LOG = logging.getLogger(__name__)
 
-#: In types that JSON has.
+#: Equal traces mean that nothing was written in between. Of types that JSON
+#: has.
 Trace = dict[str, str | int]
 
 _RBD = 'rbd:'
-#: Seconds until Ceph notes the time of another write.
+#: The option for the seconds until Ceph notes the time of another write.
 _CEPH_INTERVAL = 'rbd_mtime_update_interval'
 _BLOCK_DEVICE = '/sys/dev/block/%d:%d'
 # Of a block device's statistics (Documentation/admin-guide/iostats.rst):
@@ -41,10 +42,10 @@ _WRITES = (4, 6, 11, 13)
 
 
 def of_root_disk(domain: object) -> Trace | None:
-    """The trace of a domain's first disk.
+    """Take the trace of a domain's root disk.
 
-    :param domain: libvirt's
-    :returns: None where its disk shows none
+    :param domain: libvirt's ``virDomain``
+    :returns: the trace; None where the disk shows none. Never raises.
     """
     try:
         path, _format = libvirt_utils.find_disk(libvirt_guest.Guest(domain))
@@ -57,11 +58,11 @@ def of_root_disk(domain: object) -> Trace | None:
 
 
 def of(path: str) -> Trace | None:
-    """The trace of a disk.
+    """Take the trace of a disk.
 
-    :param path: as Nova names it: of a file or a block device, or
-        ``rbd:POOL/NAME``
-    :returns: None where it shows none
+    :param path: the disk as Nova names it: the path of a file or of a block
+        device, or ``rbd:POOL/NAME``
+    :returns: the trace; None where the disk shows none
     """
     if path.startswith(_RBD):
         return _of_ceph(path)

@@ -113,7 +113,8 @@ class QuiesceTestBase(base.ServersTestBase):  # type: ignore[misc]
         self.flags(thaw_timeout=1, thaw_retry_interval=0.1,
                    record_timeout=10, group='quiesce')
         self.start_compute()
-        self.hypervisor.hear = self.driver._compute_host.shutdowns.events.hear
+        shutdowns = self.driver._compute_host.shutdowns
+        self.hypervisor.hear = shutdowns.events.receive
         self.addCleanup(self._end_recordings)
         self.addCleanup(lambda: self.driver._compute_host.shutdowns.stop())
 

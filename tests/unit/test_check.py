@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What the operator's command finds out about a host."""
+"""The checks of ``nova-quiesce check``: each is found, and nothing else."""
 
 import contextlib
 import errno
@@ -43,7 +43,7 @@ LIMIT = 20
 
 
 class Checked(typing.NamedTuple):
-    """What ``nova-quiesce check`` said."""
+    """The output of ``nova-quiesce check``."""
 
     code: int
     out: str
@@ -51,7 +51,7 @@ class Checked(typing.NamedTuple):
 
     @property
     def remarks(self) -> list[str]:
-        """What it remarked on."""
+        """The remarks among the output."""
         return [line.removeprefix('remark: ') for line in
                 self.out.splitlines() if line.startswith('remark: ')]
 

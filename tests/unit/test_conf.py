@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""The options: their limits, and what is said of a wrong or risky one."""
+"""The options: their limits, and those that are wrong or risky."""
 
 import pathlib
 import tempfile
@@ -33,7 +33,7 @@ RPC_RESPONSE_TIMEOUT = cfg.IntOpt('rpc_response_timeout', default=60)
 
 
 def load(text: str, *others: cfg.Opt) -> cfg.ConfigOpts:
-    """A checked configuration, read from a file with this text.
+    """Read and check a configuration from a file with this text.
 
     :param others: options that Nova would have registered
     """
@@ -49,7 +49,7 @@ def load(text: str, *others: cfg.Opt) -> cfg.ConfigOpts:
 
 
 def _members(protocol: type) -> set[str]:
-    """The names of what a protocol's classes have."""
+    """List the names of the properties of a protocol."""
     return {name for base in protocol.__mro__
             for name, member in vars(base).items()
             if isinstance(member, property)}
@@ -107,7 +107,7 @@ class OptionsTest(unittest.TestCase):
 
 
 class ProblemsTest(unittest.TestCase):
-    """What can never work stops nova-compute."""
+    """Values that can never work stop nova-compute."""
 
     def _assert_refused(self, option: str, text: str) -> None:
         with self.assertRaises(ValueError) as caught:
@@ -134,7 +134,7 @@ class ProblemsTest(unittest.TestCase):
 
 
 class RisksTest(unittest.TestCase):
-    """What can work is started, with a warning."""
+    """Values that can work start it, with a warning."""
 
     def _assert_warned(self, text: str, *warnings: str) -> None:
         with self.assertLogs('nova_quiesce', 'WARNING') as logs:

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What may be claimed of a window, and how it is written down."""
+"""The judgement of a window, and the record as it is written."""
 
 import dataclasses
 import datetime

@@ -23,7 +23,7 @@ from nova_quiesce.freeze.guard import handle
 from nova_quiesce.freeze import leases
 from nova_quiesce.freeze import watched_lease
 from nova_quiesce import policy
-from nova_quiesce.record import events
+from nova_quiesce.record import action_events
 
 #: What an argument may be at most.
 MOUNTPOINT = '/' + 'x' * 60
@@ -75,4 +75,4 @@ class TextTest(unittest.TestCase):
     def test_is_whole_as_the_name_of_an_event(self) -> None:
         for text in self._texts():
             self.assertLess(len('quiesce_failed: ' + text),
-                            events._NAME, text)
+                            action_events.LONGEST_NAME, text)

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What is read and written of Nova's instances."""
+"""The new file of a volume, as Nova has to know it."""
 
 import json
 import unittest
@@ -42,8 +42,8 @@ class NewFileTest(unittest.TestCase):
         self.instance = mock.Mock(uuid='INSTANCE')
 
     def _note(self) -> None:
-        instances.note_new_file(mock.sentinel.context, self.instance,
-                                'VOLUME', 'volume-VOLUME.SNAPSHOT')
+        instances.set_volume_file(mock.sentinel.context, self.instance,
+                                  'VOLUME', 'volume-VOLUME.SNAPSHOT')
 
     def test_the_rest_of_the_connection_stays(self) -> None:
         self._note()

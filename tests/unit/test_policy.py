@@ -61,7 +61,7 @@ class PolicyTestCase(unittest.TestCase):
 
 
 class WishTest(PolicyTestCase):
-    """What the image asks for."""
+    """The wishes of an image."""
 
     def _assert_remark(self, remark: str, decision: policy.Decision) -> None:
         said, = decision.remarks
@@ -147,7 +147,7 @@ class WishTest(PolicyTestCase):
 
 
 class ObstacleTest(PolicyTestCase):
-    """What stands in the way of a freeze."""
+    """The obstacles to a freeze."""
 
     def _assert_obstacle(self, reason: str) -> None:
         decision = self._decide(REQUIRE)
@@ -213,7 +213,7 @@ class ObstacleTest(PolicyTestCase):
 
 
 class LimitsTest(PolicyTestCase):
-    """How long a guest may be held."""
+    """The limits of a freeze."""
 
     def _assert_limits(self, freeze_timeout: int, max_freeze_time: int,
                        **properties: str) -> policy.Decision:
@@ -223,7 +223,7 @@ class LimitsTest(PolicyTestCase):
         return decision
 
     def test_operators(self) -> None:
-        self.assertFalse(self._assert_limits(30, 60).windows)
+        self._assert_limits(30, 60)
 
     def test_freeze_has_no_longer_than_the_longest_freeze(self) -> None:
         self.options.max_freeze_time = 20
@@ -249,8 +249,7 @@ class LimitsTest(PolicyTestCase):
     def test_windows(self) -> None:
         for name in ('windows', 'Windows'):
             # Its writers may take longer to prepare for the freeze.
-            decision = self._assert_limits(30, 10, os_type=name)
-            self.assertTrue(decision.windows)
+            self._assert_limits(30, 10, os_type=name)
 
     def test_windows_and_image_asks_for_less(self) -> None:
         self._assert_limits(
@@ -265,12 +264,11 @@ class LimitsTest(PolicyTestCase):
         self._assert_limits(8, 8, os_type='windows')
 
     def test_other_systems_have_no_limit_of_their_own(self) -> None:
-        self.assertFalse(
-            self._assert_limits(30, 60, os_type='linux').windows)
+        self._assert_limits(30, 60, os_type='linux')
 
 
 class MountpointsTest(PolicyTestCase):
-    """Which filesystems are frozen."""
+    """The filesystems that are frozen."""
 
     def setUp(self) -> None:
         super().setUp()

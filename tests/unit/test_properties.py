@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Which image properties count, and what a look-up can do to a snapshot."""
+"""The image properties that count, and look-ups that fail or hang."""
 
 from collections import abc
 import dataclasses
@@ -50,7 +50,7 @@ class Options:
 
 @dataclasses.dataclass
 class Instance:
-    """What is read of an instance."""
+    """An instance, as far as it is read."""
 
     image_ref: str | None = IMAGE_ID
     uuid: str = 'an-instance'
@@ -66,7 +66,7 @@ class Instance:
 
 @dataclasses.dataclass
 class Context:
-    """What is read of a request's context."""
+    """A request's context, as far as it is read."""
 
     request_id: str = 'req-1'
     project_id: str = 'project-1'
@@ -161,7 +161,7 @@ class ReaderTestCase(unittest.TestCase):
 
 
 class ReaderTest(ReaderTestCase):
-    """Which of the two count."""
+    """The choice between the instance's properties and its image's."""
 
     def test_instance(self) -> None:
         self.options.properties_from = properties.INSTANCE
@@ -186,7 +186,7 @@ class ReaderTest(ReaderTestCase):
 
 
 class ImageIdTest(ReaderTestCase):
-    """Which image is the instance's."""
+    """The image of an instance."""
 
     def test_image_backed(self) -> None:
         self.root_volume = None
@@ -236,7 +236,7 @@ class ImageIdTest(ReaderTestCase):
 
 
 class FaultTest(ReaderTestCase):
-    """What a look-up can do to a snapshot."""
+    """Look-ups that fail, hang, or come too late."""
 
     def _raise(self, error: Exception) -> None:
         def fail() -> None:

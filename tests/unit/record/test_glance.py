@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Finding a request's image, and putting it away."""
+"""A request's image: found among others, recorded on, put away."""
 
 import datetime
 import json
@@ -27,7 +27,7 @@ SINCE = datetime.datetime(2026, 5, 6, 12, tzinfo=datetime.UTC)
 
 
 def image(*snapshot_ids: str, **more: object) -> dict[str, typing.Any]:
-    """An image that stands for volume snapshots."""
+    """Make an image that stands for volume snapshots."""
     return {'id': 'image', 'status': 'active', 'block_device_mapping':
             json.dumps([{'snapshot_id': snapshot_id}
                         for snapshot_id in snapshot_ids]), **more}

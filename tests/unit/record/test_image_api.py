@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""The record of an image-backed snapshot, and its last gate."""
+"""The upload of an image-backed snapshot: its record, and its gate."""
 
 import datetime
 import unittest
@@ -33,7 +33,7 @@ PROVEN = consistency.judge(proof.Evidence(NOW, 0.05, 2, 2))
 
 
 def new_snapshot(wanted: policy.Policy) -> snapshots.Snapshot:
-    """A snapshot that nothing is known of yet."""
+    """Make a snapshot of which nothing is known yet."""
     domain = fixture.FakeDomain()
     return snapshots.Snapshot(
         policy.Decision(wanted, policy.Limits(1, 1)),
@@ -41,7 +41,7 @@ def new_snapshot(wanted: policy.Policy) -> snapshots.Snapshot:
         lambda is_saved: test_windows.new_window(domain))
 
 
-class InProgress:
+class UploadedSnapshot:
     """A snapshot that an image is made of."""
 
     def __init__(self, wanted: policy.Policy) -> None:
@@ -50,7 +50,7 @@ class InProgress:
         self.has_ended = False
 
     def end_upload(self) -> None:
-        """Note it."""
+        """Note that the upload was released."""
         self.has_ended = True
 
 
@@ -63,11 +63,11 @@ class RecordingImageAPITest(unittest.TestCase):
             glance, 'record_surely', autospec=True))
         self.forget = self.enterContext(mock.patch.object(
             glance, 'forget_record', autospec=True))
-        self.found: dict[str, InProgress] = {}
+        self.found: dict[str, UploadedSnapshot] = {}
         self.api = image_api.RecordingImageAPI(self.nova, self.found.get)
 
     def test_record_travels_with_the_upload(self) -> None:
-        self.found['id'] = InProgress(policy.Policy.PREFER)
+        self.found['id'] = UploadedSnapshot(policy.Policy.PREFER)
         self.api.update(CONTEXT, 'id', {'properties': {'a': 'b'}}, 'data',
                         purge_props=False)
         (_, _, info), keywords = self.nova.update.call_args_list[0]
@@ -76,13 +76,13 @@ class RecordingImageAPITest(unittest.TestCase):
         self.assertEqual({'data': 'data', 'purge_props': False}, keywords)
 
     def test_record_is_read_back(self) -> None:
-        self.found['id'] = InProgress(policy.Policy.PREFER)
+        self.found['id'] = UploadedSnapshot(policy.Policy.PREFER)
         record = self.found['id'].snapshot.record.properties()
         self.api.update(CONTEXT, 'id', {}, 'data')
         self.surely.assert_called_once_with(CONTEXT, 'id', record)
 
     def test_record_that_does_not_stay_is_told(self) -> None:
-        self.found['id'] = InProgress(policy.Policy.PREFER)
+        self.found['id'] = UploadedSnapshot(policy.Policy.PREFER)
         self.surely.return_value = False
         with self.assertLogs(
                 'nova_quiesce.record.image_api', 'ERROR') as logged:
@@ -90,7 +90,7 @@ class RecordingImageAPITest(unittest.TestCase):
         self.assertIn('does not stay', logged.output[0])
 
     def test_failure_to_read_back_does_not_fail_the_snapshot(self) -> None:
-        self.found['id'] = InProgress(policy.Policy.PREFER)
+        self.found['id'] = UploadedSnapshot(policy.Policy.PREFER)
         self.surely.side_effect = RuntimeError('Glance is busy')
         with self.assertLogs(
                 'nova_quiesce.record.image_api', 'ERROR') as logged:
@@ -98,7 +98,7 @@ class RecordingImageAPITest(unittest.TestCase):
         self.assertIn('Glance is busy', logged.output[0])
 
     def test_what_stands_for_the_image_is_not_uploaded(self) -> None:
-        in_progress = self.found['id'] = InProgress(policy.Policy.PREFER)
+        in_progress = self.found['id'] = UploadedSnapshot(policy.Policy.PREFER)
         upload = in_progress.upload = mock.Mock()
         self.nova.update.return_value = {'size': 5}
         self.api.update(CONTEXT, 'id', {}, 'an empty file')
@@ -107,14 +107,14 @@ class RecordingImageAPITest(unittest.TestCase):
         self.assertTrue(in_progress.has_ended)
 
     def test_upload_that_fails_has_ended(self) -> None:
-        in_progress = self.found['id'] = InProgress(policy.Policy.PREFER)
+        in_progress = self.found['id'] = UploadedSnapshot(policy.Policy.PREFER)
         self.nova.update.side_effect = ValueError
         with self.assertRaises(ValueError):
             self.api.update(CONTEXT, 'id', {})
         self.assertTrue(in_progress.has_ended)
 
     def test_unproven_is_not_uploaded_where_required(self) -> None:
-        self.found['id'] = InProgress(policy.Policy.REQUIRE)
+        self.found['id'] = UploadedSnapshot(policy.Policy.REQUIRE)
         with self.assertRaises(errors.QuiesceError):
             self.api.update(CONTEXT, 'id', {})
         self.nova.update.assert_not_called()
@@ -122,12 +122,12 @@ class RecordingImageAPITest(unittest.TestCase):
     def test_recording_switched_off(self) -> None:
         api = image_api.RecordingImageAPI(
             self.nova, self.found.get, is_recording=False)
-        self.found['id'] = InProgress(policy.Policy.PREFER)
+        self.found['id'] = UploadedSnapshot(policy.Policy.PREFER)
         api.update(CONTEXT, 'id', {'name': 'x'})
         self.nova.update.assert_called_once_with(
             CONTEXT, 'id', {'name': 'x', 'properties': {}}, data=None)
         self.forget.assert_called_once_with(CONTEXT, 'id')
-        self.found['id'] = InProgress(policy.Policy.REQUIRE)
+        self.found['id'] = UploadedSnapshot(policy.Policy.REQUIRE)
         with self.assertRaises(errors.QuiesceError):
             api.update(CONTEXT, 'id', {})
 

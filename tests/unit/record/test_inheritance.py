@@ -38,7 +38,7 @@ COPY = {'image_' + name: 'parent' for name in consistency.PROPERTIES}
 
 
 def an_instance(**metadata: str) -> typing.Any:
-    """An instance that notes whether it was saved."""
+    """Make an instance that notes whether it was saved."""
     return types.SimpleNamespace(
         uuid='an-instance', system_metadata=dict(metadata), save=mock.Mock())
 
@@ -90,7 +90,7 @@ class ForgetTest(unittest.TestCase):
 
 
 class PropertiesTest(unittest.TestCase):
-    """The APIs are told of each property of a record, wherever that is."""
+    """The places where all properties of a record are listed."""
 
     def test_are_those_of_a_record(self) -> None:
         self.assertEqual(set(consistency.offline().properties()),

@@ -10,9 +10,8 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What is done of what a request owes, and when it has ended."""
+"""Fulfilling a duty: what is written and put away, and when it ends."""
 
-from collections import abc
 import dataclasses
 import datetime
 import types
@@ -21,25 +20,26 @@ from unittest import mock
 
 from nova import exception as nova_exception
 
-from nova_quiesce.record import events
+from nova_quiesce.record import action_events
 from nova_quiesce.record import glance
-from nova_quiesce.record import owing
+from nova_quiesce.record import record_duty
 from nova_quiesce.record import recorder
 from nova_quiesce.record import volume_snapshots
 from tests.unit.record import test_glance
-from tests.unit.record import test_owing
+from tests.unit.record import test_record_duty
 
 CONTEXT = mock.Mock(project_id='project')
 
 
-def aged(owed: owing.Owed, age: datetime.timedelta) -> owing.Owed:
-    """The same, some time later."""
-    content = dict(owed.duty.content)
+def aged(duty: record_duty.RecordDuty,
+         age: datetime.timedelta) -> record_duty.RecordDuty:
+    """The same duty, some time later."""
+    content = dict(duty.stored.content)
     if content['listed_at']:
         content['listed_at'] = (datetime.datetime.fromisoformat(
             content['listed_at']) - age).isoformat()
-    return owing.Owed(dataclasses.replace(owed.duty, created=(
-        owed.began - age).isoformat(), content=content))
+    return record_duty.RecordDuty(dataclasses.replace(duty.stored, created=(
+        duty.began - age).isoformat(), content=content))
 
 
 class RecorderTest(unittest.TestCase):
@@ -50,7 +50,7 @@ class RecorderTest(unittest.TestCase):
         for module, name in (
                 (glance, 'find'), (glance, 'show'), (glance, 'put_away'),
                 (glance, 'record_surely'), (glance, 'forget_record'),
-                (events, 'tell_once'), (events, 'has_failed'),
+                (action_events, 'tell_once'), (action_events, 'has_failed'),
                 (volume_snapshots, 'record')):
             self.calls.attach_mock(self.enterContext(
                 mock.patch.object(module, name, autospec=True)), name)
@@ -62,20 +62,19 @@ class RecorderTest(unittest.TestCase):
         self.calls.has_failed.return_value = False
         self.options = types.SimpleNamespace(record=True)
         self.recorder = recorder.Recorder('host', self.options)
-        self.owed = test_owing.new().listed(('s1', 's2')).judged(
-            test_owing.HELD)
-        self.saved: list[owing.Owed] = []
+        self.duty = test_record_duty.new().with_snapshots(
+            ('s1', 's2')).with_verdict(test_record_duty.HELD)
+        self.saved: list[record_duty.RecordDuty] = []
 
     def _put_away(self, *_: object) -> str:
         self.image['status'] = 'deactivated'
         return 'deactivated'
 
-    def _attempt(self, owed: owing.Owed | None = None,
+    def _attempt(self, duty: record_duty.RecordDuty | None = None,
                  context: mock.Mock | None = CONTEXT) -> str | None:
-        known = owed or self.owed
+        known = duty or self.duty
 
-        def save(change: abc.Callable[[owing.Owed], owing.Owed]
-                 ) -> owing.Owed:
+        def save(change: recorder.Change) -> record_duty.RecordDuty:
             nonlocal known
             known = change(known)
             self.saved.append(known)
@@ -91,7 +90,7 @@ class RecorderTest(unittest.TestCase):
     def test_proven(self) -> None:
         self.assertIn('filesystem', str(self._attempt()))
         self.calls.record_surely.assert_called_once_with(
-            CONTEXT, 'image', test_owing.HELD.properties)
+            CONTEXT, 'image', test_record_duty.HELD.properties)
         self.assertEqual(['s1', 's2'], [
             call.args[1] for call in self.calls.record.call_args_list])
         self.calls.put_away.assert_not_called()
@@ -99,19 +98,19 @@ class RecorderTest(unittest.TestCase):
 
     def test_required_and_lapsed(self) -> None:
         self.assertIn('crash', str(self._attempt(
-            self.owed.judged(test_owing.CRASH))))
+            self.duty.with_verdict(test_record_duty.CRASH))))
         self.calls.put_away.assert_called_once_with(CONTEXT, 'image')
         self.assertEqual('image image is deactivated: a lapse',
                          str(self.calls.tell_once.call_args[0][-1]))
 
     def test_required_and_not_all_seen_complete(self) -> None:
-        self._attempt(self.owed.listed(('s1', 's3')))
+        self._attempt(self.duty.with_snapshots(('s1', 's3')))
         self.calls.put_away.assert_called_once_with(CONTEXT, 'image')
 
     def test_preferred_and_lapsed(self) -> None:
-        owed = test_owing.new(is_required=False).listed(('s1',)).judged(
-            test_owing.CRASH)
-        self.assertIn('crash', str(self._attempt(owed)))
+        duty = test_record_duty.new(is_required=False).with_snapshots(
+            ('s1',)).with_verdict(test_record_duty.CRASH)
+        self.assertIn('crash', str(self._attempt(duty)))
         self.calls.put_away.assert_not_called()
         self.calls.tell_once.assert_not_called()
 
@@ -119,14 +118,14 @@ class RecorderTest(unittest.TestCase):
         self.calls.record_surely.side_effect = RuntimeError('quota')
         with self.assertLogs('nova_quiesce.record', 'WARNING'):
             self.assertIsNone(self._attempt(
-                self.owed.judged(test_owing.CRASH)))
+                self.duty.with_verdict(test_record_duty.CRASH)))
         self.calls.put_away.assert_called_once_with(CONTEXT, 'image')
 
     def test_put_away_once(self) -> None:
         self.calls.record.side_effect = RuntimeError('Cinder is down')
         with self.assertLogs('nova_quiesce.record', 'WARNING'):
             self.assertIsNone(self._attempt(
-                self.owed.judged(test_owing.CRASH)))
+                self.duty.with_verdict(test_record_duty.CRASH)))
         # Its owner wants it back.
         self.image['status'] = 'active'
         self.calls.record.side_effect = None
@@ -137,7 +136,7 @@ class RecorderTest(unittest.TestCase):
 
     def test_deactivated_by_somebody_else(self) -> None:
         self.image['status'] = 'deactivated'
-        self._attempt(self.owed.judged(test_owing.CRASH))
+        self._attempt(self.duty.with_verdict(test_record_duty.CRASH))
         self.calls.put_away.assert_not_called()
         self.calls.tell_once.assert_called_once()
 
@@ -148,7 +147,8 @@ class RecorderTest(unittest.TestCase):
         self._assert_untouched()
 
     def test_nothing_before_the_verdict(self) -> None:
-        self.assertIsNone(self._attempt(test_owing.new().listed(('s1',))))
+        self.assertIsNone(self._attempt(
+            test_record_duty.new().with_snapshots(('s1',))))
         self._assert_untouched()
 
     def test_record_that_does_not_stay_is_no_end(self) -> None:
@@ -163,7 +163,7 @@ class RecorderTest(unittest.TestCase):
 
     def test_what_is_never_taken_ends_at_last(self) -> None:
         self.calls.record_surely.return_value = False
-        late = aged(self.owed, 2 * recorder.LATEST_RECORD)
+        late = aged(self.duty, 2 * recorder.LATEST_RECORD)
         self.assertIn('no record', str(self._attempt(late)))
 
     def test_no_authority(self) -> None:
@@ -172,19 +172,19 @@ class RecorderTest(unittest.TestCase):
         self._assert_untouched()
 
     def test_no_list(self) -> None:
-        owed = test_owing.new().judged(test_owing.CRASH)
-        self.assertIsNone(self._attempt(owed))
+        duty = test_record_duty.new().with_verdict(test_record_duty.CRASH)
+        self.assertIsNone(self._attempt(duty))
         self.assertIsNone(self._attempt(
-            aged(owed, datetime.timedelta(hours=1))))
+            aged(duty, datetime.timedelta(hours=1))))
         with self.assertLogs('nova_quiesce.record.recorder', 'ERROR'):
             self.assertIn('never told', str(self._attempt(
-                aged(owed, 2 * recorder.LATEST_LIST))))
+                aged(duty, 2 * recorder.LATEST_LIST))))
         self.calls.find.assert_not_called()
         self._assert_untouched()
 
     def test_empty_list(self) -> None:
         self.assertIn('no image', str(self._attempt(
-            test_owing.new().listed(()))))
+            test_record_duty.new().with_snapshots(()))))
         self._assert_untouched()
 
     def test_nova_api_has_failed(self) -> None:
@@ -192,12 +192,12 @@ class RecorderTest(unittest.TestCase):
         self.calls.find.return_value = None
         self.assertIn('no image', str(self._attempt()))
         self.assertIn('no image', str(self._attempt(context=None)))
-        self.assertIn('no image', str(self._attempt(test_owing.new())))
+        self.assertIn('no image', str(self._attempt(test_record_duty.new())))
 
     def test_no_image(self) -> None:
         self.calls.find.return_value = None
         self.assertIsNone(self._attempt())
-        late = aged(self.owed, 2 * recorder.LATEST_IMAGE)
+        late = aged(self.duty, 2 * recorder.LATEST_IMAGE)
         # Nobody could look.
         self.assertIsNone(self._attempt(late, None))
         with self.assertLogs('nova_quiesce.record.recorder', 'ERROR'):
@@ -205,8 +205,8 @@ class RecorderTest(unittest.TestCase):
 
     def test_list_that_comes_late(self) -> None:
         self.calls.find.return_value = None
-        late = aged(test_owing.new(), 2 * recorder.LATEST_IMAGE)
-        self.assertIsNone(self._attempt(late.listed(('s1',))))
+        late = aged(test_record_duty.new(), 2 * recorder.LATEST_IMAGE)
+        self.assertIsNone(self._attempt(late.with_snapshots(('s1',))))
 
     def test_image_that_is_deleted_meanwhile(self) -> None:
         gone = nova_exception.ImageNotFound(image_id='image')
@@ -214,7 +214,7 @@ class RecorderTest(unittest.TestCase):
         self.assertIn('deleted', str(self._attempt()))
         self.calls.show.side_effect = gone
         self.assertIn('deleted', str(self._attempt(
-            self.owed.with_image('image'))))
+            self.duty.with_image('image'))))
 
     def test_failure_is_raised(self) -> None:
         self.calls.find.side_effect = RuntimeError
@@ -223,7 +223,7 @@ class RecorderTest(unittest.TestCase):
 
     def test_without_records(self) -> None:
         self.options.record = False
-        self._attempt(self.owed.judged(test_owing.CRASH))
+        self._attempt(self.duty.with_verdict(test_record_duty.CRASH))
         self.calls.record_surely.assert_not_called()
         self.calls.record.assert_not_called()
         self.calls.forget_record.assert_called_once()

@@ -10,6 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
+"""The notes: their files, and those that are torn or not ours."""
 
 import json
 import os

@@ -10,6 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
+"""The judgement of guests that are off, whatever they and we went through."""
 
 import tempfile
 import unittest
@@ -52,7 +53,7 @@ class ShutdownTestCase(unittest.TestCase):
         self.shutdowns = self.new_service()
 
     def new_service(self) -> shutdowns.Shutdowns:
-        """A nova-compute that starts."""
+        """Start another nova-compute."""
         service = shutdowns.Shutdowns(
             notes.Notes(self.directory), self._find,
             lambda domain: self.trace)
@@ -67,7 +68,7 @@ class ShutdownTestCase(unittest.TestCase):
 
     def tell(self, event: int, detail: int = 0) -> None:
         """Have libvirt tell something of the domain."""
-        self.shutdowns.events.hear(UUID, event, detail)
+        self.shutdowns.events.receive(UUID, event, detail)
 
     def begin_end(self, by: int) -> None:
         """Have libvirt tell that the domain is about to end."""
@@ -90,11 +91,11 @@ class ShutdownTestCase(unittest.TestCase):
         self.tell(libvirt.VIR_DOMAIN_EVENT_STARTED)
 
     def assert_clean(self) -> None:
-        """It is sure to have shut itself down."""
+        """Assert that the guest is sure to have shut itself down."""
         self.assertIsNone(self.shutdowns.why_not_clean(UUID))
 
     def assert_not_clean(self, reason: str) -> None:
-        """It may not have."""
+        """Assert that it may not have, and why."""
         found = self.shutdowns.why_not_clean(UUID)
         self.assertIn(reason, str(found))
         # Nova's event has to hold it, and says more.
@@ -106,7 +107,7 @@ class ShutdownTestCase(unittest.TestCase):
 
 
 class JudgedTest(ShutdownTestCase):
-    """While libvirt and nova-compute see it all."""
+    """Guests that end while libvirt and nova-compute see it all."""
 
     def test_shut_down_by_itself(self) -> None:
         self.shut_down()
@@ -116,7 +117,7 @@ class JudgedTest(ShutdownTestCase):
     def test_what_happened_since_is_not_known(self) -> None:
         self.shut_down()
         self.assert_clean()
-        with mock.patch.object(self.shutdowns.events, 'work_off',
+        with mock.patch.object(self.shutdowns.events, 'catch_up',
                                autospec=True, return_value=False):
             self.assert_not_clean('not known')
 
@@ -206,14 +207,14 @@ class JudgedTest(ShutdownTestCase):
         self.assert_clean()
         self.run_again()
         self.assert_not_clean('not shut off any more')
-        self.shutdowns.events.work_off()
+        self.shutdowns.events.catch_up()
         self.assertEqual([], self.noted())
 
     def test_started_before_it_was_noted(self) -> None:
         self.shut_down()
         self.domain.shutoff = None
         self.assert_not_clean('not shut off any more')
-        self.shutdowns.events.work_off()
+        self.shutdowns.events.catch_up()
         self.assertEqual([], self.noted())
 
     def test_event_that_is_late(self) -> None:
@@ -225,7 +226,7 @@ class JudgedTest(ShutdownTestCase):
 
     def test_other_instance(self) -> None:
         self.shut_down()
-        self.shutdowns.events.work_off()
+        self.shutdowns.events.catch_up()
         self.assertIn('it is not known', str(self.shutdowns.why_not_clean(
             UUID.replace('1', '2'))))
 
@@ -237,7 +238,7 @@ class JudgedTest(ShutdownTestCase):
 
 
 class ForgottenTest(ShutdownTestCase):
-    """After something was restarted, or was not there to see it."""
+    """Guests that end while something is down, or is restarted later."""
 
     def restart(self) -> None:
         """Have nova-compute restarted."""
@@ -246,7 +247,7 @@ class ForgottenTest(ShutdownTestCase):
 
     def test_libvirtd_was_restarted(self) -> None:
         self.shut_down()
-        self.shutdowns.events.work_off()
+        self.shutdowns.events.catch_up()
         self.domain.shutoff = UNKNOWN
         self.assert_clean()
 
@@ -258,7 +259,7 @@ class ForgottenTest(ShutdownTestCase):
 
     def test_killed_and_libvirtd_was_restarted(self) -> None:
         self.end(CRASHED, libvirt.VIR_DOMAIN_EVENT_STOPPED_FAILED)
-        self.shutdowns.events.work_off()
+        self.shutdowns.events.catch_up()
         self.domain.shutoff = UNKNOWN
         self.assert_not_clean('it is not known')
 
@@ -328,13 +329,13 @@ class ForgottenTest(ShutdownTestCase):
 
     def test_disk_whose_traces_are_lost(self) -> None:
         self.shut_down()
-        self.shutdowns.events.work_off()
+        self.shutdowns.events.catch_up()
         self.trace = None
         self.assert_not_clean('it is not known')
 
 
 class KeptTest(ShutdownTestCase):
-    """Nova itself changes the disk of a guest that is off."""
+    """Guests that are off while Nova itself writes to their disk."""
 
     def _change(self) -> None:
         with self.shutdowns.kept(UUID):
@@ -347,7 +348,7 @@ class KeptTest(ShutdownTestCase):
 
     def test_libvirtd_was_restarted(self) -> None:
         self.shut_down()
-        self.shutdowns.events.work_off()
+        self.shutdowns.events.catch_up()
         self.domain.shutoff = UNKNOWN
         self._change()
         self.assert_clean()

@@ -10,6 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
+"""The traces: each kind of disk shows a write, and nothing else."""
 
 import datetime
 import os

@@ -10,9 +10,9 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What ``nova-quiesce list`` shows: what is not over on a compute host.
+"""The lines of ``nova-quiesce list``: leases and duties that are not over.
 
-Read from the files alone, so it works while nova-compute is down.
+They are read from the files alone, so it works while nova-compute is down.
 """
 
 from collections import abc
@@ -25,13 +25,13 @@ from nova_quiesce.freeze import duties
 from nova_quiesce.freeze import lease_directory
 from nova_quiesce.freeze import leased_jobs
 from nova_quiesce.freeze import leases
-from nova_quiesce.record import owing
+from nova_quiesce.record import record_duty
 
 
 def become_owner(path: str) -> None:
-    """Give up root's rights for those of the user that a directory is of.
+    """Become the user that owns a directory, where this process is root.
 
-    What another user wrote is not trusted, and root may read nova-compute's
+    Files of another user are not trusted, and root may read nova-compute's
     files only as nova-compute does.
 
     :param path: the directory; nothing is done where it is not there
@@ -43,9 +43,10 @@ def become_owner(path: str) -> None:
 
 
 def lines(options: cfg.ConfigOpts) -> abc.Iterator[str]:
-    """A line for each guest that may be frozen, and for each duty.
+    """Give a line for each guest that may be frozen, and for each duty.
 
     :param options: the configuration
+    :returns: the lines, those of files that are neither among them
     :raises LeaseError, DutyError: the files cannot be read
     """
     path = options.quiesce.lease_directory
@@ -75,8 +76,8 @@ def _of_duties(directory: duties.DutyDirectory) -> abc.Iterator[str]:
     for one in found:
         try:
             yield (_of_job(one) if one.kind == leased_jobs.KIND
-                   else _of_owed(owing.Owed.of(one)))
-        except owing.NotOwed as error:
+                   else _of_record(record_duty.RecordDuty.of(one)))
+        except record_duty.NotARecordDuty as error:
             yield 'no duty: %s: %s' % (one.id, error)
     for problem in problems:
         yield 'no duty: %s' % problem
@@ -87,7 +88,7 @@ def _of_job(one: duties.Duty) -> str:
         one.instance_uuid, one.created))
 
 
-def _of_owed(one: owing.Owed) -> str:
+def _of_record(one: record_duty.RecordDuty) -> str:
     verdict = one.verdict
     return ('owed: the record of request %s of project %s for instance %s, '
             'since %s, %s; %s, %s' % (

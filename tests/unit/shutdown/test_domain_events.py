@@ -10,6 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
+"""The events of domains: their order, and those that fail or hang."""
 
 import threading
 import time
@@ -20,61 +21,61 @@ from unittest import mock
 import libvirt
 from nova.virt.libvirt import host as libvirt_host
 
-from nova_quiesce.shutdown import events
+from nova_quiesce.shutdown import domain_events
 
 UUID = '11111111-2222-4333-8444-555555555555'
 STARTED = libvirt.VIR_DOMAIN_EVENT_STARTED
 STOPPED = libvirt.VIR_DOMAIN_EVENT_STOPPED
 
 
-class EventsTest(unittest.TestCase):
+class DomainEventsTest(unittest.TestCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.taken: list[tuple[str, int, int]] = []
-        self.heard = events.Events(
-            lambda *event: self.taken.append(event))
-        self.addCleanup(self.heard.stop)
+        self.handled: list[tuple[str, int, int]] = []
+        self.events = domain_events.DomainEvents(
+            lambda *event: self.handled.append(event))
+        self.addCleanup(self.events.stop)
 
     def test_in_order(self) -> None:
         for number in range(10):
-            self.heard.hear(UUID, STOPPED, number)
-        self.heard.work_off(lambda: self.taken.append(('then', 0, 0)))
+            self.events.receive(UUID, STOPPED, number)
+        self.events.catch_up(lambda: self.handled.append(('then', 0, 0)))
         self.assertEqual(
             [(UUID, STOPPED, number) for number in range(10)] +
-            [('then', 0, 0)], self.taken)
-        self.heard.work_off()
-        self.assertEqual(11, len(self.taken))
+            [('then', 0, 0)], self.handled)
+        self.events.catch_up()
+        self.assertEqual(11, len(self.handled))
 
-    def test_taken_without_being_asked_for(self) -> None:
-        with mock.patch.object(events, '_INTERVAL', 0.01):
-            self.heard.start()
-            self.heard.hear(UUID, STARTED, 1)
+    def test_handled_without_being_asked_for(self) -> None:
+        with mock.patch.object(domain_events, '_INTERVAL', 0.01):
+            self.events.start()
+            self.events.receive(UUID, STARTED, 1)
             end = time.monotonic() + 10
-            while not self.taken and time.monotonic() < end:
+            while not self.handled and time.monotonic() < end:
                 time.sleep(0.01)
-        self.assertEqual([(UUID, STARTED, 1)], self.taken)
+        self.assertEqual([(UUID, STARTED, 1)], self.handled)
 
-    def test_taken_at_the_end(self) -> None:
-        self.heard.start()
-        self.heard.hear(UUID, STARTED, 1)
-        self.heard.stop()
-        self.assertEqual([(UUID, STARTED, 1)], self.taken)
+    def test_handled_at_the_end(self) -> None:
+        self.events.start()
+        self.events.receive(UUID, STARTED, 1)
+        self.events.stop()
+        self.assertEqual([(UUID, STARTED, 1)], self.handled)
 
     def test_started_twice(self) -> None:
-        self.heard.start()
-        self.heard.start()
+        self.events.start()
+        self.events.start()
         self.assertEqual(1, sum(
             thread.name == 'taking events of libvirt' and thread.is_alive()
             for thread in threading.enumerate()))
 
-    def test_one_that_cannot_be_taken(self) -> None:
-        take = mock.Mock(side_effect=[RuntimeError('planned'), None])
-        heard = events.Events(take)
-        heard.hear(UUID, STARTED, 1)
-        heard.hear(UUID, STOPPED, 2)
-        heard.work_off()
-        take.assert_called_with(UUID, STOPPED, 2)
+    def test_one_that_cannot_be_handled(self) -> None:
+        handle = mock.Mock(side_effect=[RuntimeError('planned'), None])
+        events = domain_events.DomainEvents(handle)
+        events.receive(UUID, STARTED, 1)
+        events.receive(UUID, STOPPED, 2)
+        events.catch_up()
+        handle.assert_called_with(UUID, STOPPED, 2)
 
     def test_one_that_hangs(self) -> None:
         go_on = threading.Event()
@@ -83,32 +84,32 @@ class EventsTest(unittest.TestCase):
         def hang(*event: object) -> None:
             go_on.wait(10)
 
-        heard = events.Events(hang)
-        heard.hear(UUID, STARTED, 1)
-        hung = threading.Thread(target=heard.work_off)
+        events = domain_events.DomainEvents(hang)
+        events.receive(UUID, STARTED, 1)
+        hung = threading.Thread(target=events.catch_up)
         hung.start()
         self.addCleanup(hung.join)
         then = mock.Mock()
-        with mock.patch.object(events, '_PATIENCE', 0.05):
-            while heard._heard:
+        with mock.patch.object(domain_events, '_PATIENCE', 0.05):
+            while events._received:
                 time.sleep(0.01)
-            self.assertFalse(heard.work_off(then))
+            self.assertFalse(events.catch_up(then))
         then.assert_not_called()
         go_on.set()
 
 
 class ListenTest(unittest.TestCase):
-    """The seam, on Nova's own class."""
+    """The method of Nova's own class that is wrapped."""
 
     def setUp(self) -> None:
         super().setUp()
         self.host = libvirt_host.Host('test:///default')
-        self.taken: list[tuple[str, int, int]] = []
-        self.heard = events.Events(
-            lambda *event: self.taken.append(event))
+        self.handled: list[tuple[str, int, int]] = []
+        self.events = domain_events.DomainEvents(
+            lambda *event: self.handled.append(event))
         self.novas = self.enterContext(mock.patch.object(
             libvirt_host.Host, '_event_lifecycle_callback', autospec=True))
-        self.heard.listen(self.host)
+        self.events.listen(self.host)
 
     def _connect(self) -> typing.Any:
         connection = mock.Mock()
@@ -129,5 +130,6 @@ class ListenTest(unittest.TestCase):
             callback(connection, domain, STOPPED, number, opaque)
             self.novas.assert_called_with(
                 connection, domain, STOPPED, number, self.host)
-        self.heard.work_off()
-        self.assertEqual([(UUID, STOPPED, 0), (UUID, STOPPED, 1)], self.taken)
+        self.events.catch_up()
+        self.assertEqual([(UUID, STOPPED, 0), (UUID, STOPPED, 1)],
+                         self.handled)

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What a request for a volume-backed snapshot owes, as a duty on the disk.
+"""The duty of a request for a volume-backed snapshot: the record of it.
 
 nova-api makes the image itself, after it cast the thaw. So the request owes a
 record on an image that is not there yet, and, where quiesce is required and
@@ -32,13 +32,13 @@ _UNSEEN = ('the volume snapshots were not seen to be complete before the '
            'guest was thawed')
 
 
-class NotOwed(duties.DutyError):
-    """A duty that says it is one of these, and is not."""
+class NotARecordDuty(duties.DutyError):
+    """A duty of another kind, or one whose content cannot be read."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """What is proven, once the window is closed.
+    """The verdict on a freeze window, once it is closed.
 
     :ivar properties: the record of what was cut inside it
     :ivar cut: the volume snapshots that were complete before the thaw
@@ -50,7 +50,11 @@ class Verdict:
     @classmethod
     def of(cls, record: consistency.Record,
            cut: frozenset[str] = frozenset()) -> 'Verdict':
-        """The verdict that a record is of what was cut."""
+        """Make a verdict of a record.
+
+        :param record: of what was cut inside the window
+        :param cut: the volume snapshots that were complete before the thaw
+        """
         return cls(record.properties(), cut)
 
     @property
@@ -60,11 +64,16 @@ class Verdict:
 
     @property
     def reason(self) -> str:
-        """Why, in a sentence."""
+        """The reason for that level, in a sentence."""
         return self.properties[_REASON]
 
     def on(self, snapshot_ids: tuple[str, ...]) -> 'Verdict':
-        """What is proven of these volume snapshots."""
+        """The verdict on an image that stands for these volume snapshots.
+
+        :param snapshot_ids: all of them
+        :returns: this one; level ``crash`` where one of them was not seen to
+            be complete before the thaw
+        """
         is_claimed = self.level == consistency.Level.FILESYSTEM.value
         if is_claimed and not self.cut.issuperset(snapshot_ids):
             return Verdict.of(consistency.crash(_UNSEEN))
@@ -72,19 +81,24 @@ class Verdict:
 
 
 @dataclasses.dataclass(frozen=True)
-class Owed:
-    """One request, and what is known of it by now.
+class RecordDuty:
+    """The duty of one request, with all that is known of the request by now.
 
-    :ivar duty: the same, as it is kept
+    It does not change: each ``with_*`` method returns another one.
+
+    :ivar stored: the duty as it is kept on the disk
     """
 
-    duty: duties.Duty
+    stored: duties.Duty
 
     @classmethod
     def begin(cls, instance_uuid: str, request_id: str, project_id: str,
-              is_required: bool) -> 'Owed':
-        """What a request owes as it arrives.
+              is_required: bool) -> 'RecordDuty':
+        """Make the duty of a request that has just arrived.
 
+        :param instance_uuid: the instance whose snapshot it is
+        :param request_id: the request's id
+        :param project_id: the project that asks for it
         :param is_required: whether only a proven snapshot may be left of it
         """
         return cls(duties.Duty(instance_uuid, KIND, {
@@ -94,12 +108,13 @@ class Owed:
             'image_id': None, 'put_away': None, 'is_told': False}))
 
     @classmethod
-    def of(cls, duty: duties.Duty) -> 'Owed':
-        """Read what an earlier process wrote.
+    def of(cls, stored: duties.Duty) -> 'RecordDuty':
+        """Read a duty that this process or an earlier one wrote.
 
-        :raises NotOwed: it is something else
+        :param stored: the duty as it was on the disk
+        :raises NotARecordDuty: it is something else
         """
-        content = duty.content
+        content = stored.content
         valid = {
             'request_id': str, 'project_id': str, 'is_required': bool,
             'snapshot_ids': (list, type(None)),
@@ -110,17 +125,17 @@ class Owed:
         if content.keys() != valid.keys() or not all(
                 isinstance(content[name], kind)  # type: ignore[arg-type]
                 for name, kind in valid.items()):
-            raise NotOwed('not what a volume-backed snapshot owes')
+            raise NotARecordDuty('not what a volume-backed snapshot owes')
         properties = content['properties']
         if properties is not None and not {_CONSISTENCY, _REASON} <= set(
                 properties):
-            raise NotOwed('not the record of a snapshot')
-        return cls(duty)
+            raise NotARecordDuty('not the record of a snapshot')
+        return cls(stored)
 
     @property
     def instance_uuid(self) -> str:
-        """Whose snapshot it is."""
-        return self.duty.instance_uuid
+        """The instance whose snapshot it is."""
+        return self.stored.instance_uuid
 
     @property
     def request_id(self) -> str:
@@ -129,52 +144,53 @@ class Owed:
 
     @property
     def project_id(self) -> str:
-        """The project that asked for it, and owns the image."""
+        """The project that asked for the snapshot, and owns the image."""
         return self._text('project_id')
 
     @property
     def is_required(self) -> bool:
-        """Whether only a proven snapshot may be left of it."""
-        return bool(self.duty.content['is_required'])
+        """True if only a proven snapshot may be left of the request."""
+        return bool(self.stored.content['is_required'])
 
     @property
     def is_told(self) -> bool:
-        """Whether it was told that this takes longer than it should."""
-        return bool(self.duty.content['is_told'])
+        """True if it was told that the record takes longer than it should."""
+        return bool(self.stored.content['is_told'])
 
     @property
     def snapshot_ids(self) -> tuple[str, ...] | None:
-        """nova-api's own list; None until it came.
+        """The volume snapshots, as nova-api listed them; None until then.
 
-        It is empty where there is nothing that an image could stand for.
+        The list is empty where there is nothing that an image could stand
+        for.
         """
-        found = self.duty.content['snapshot_ids']
+        found = self.stored.content['snapshot_ids']
         return None if found is None else tuple(str(one) for one in found)
 
     @property
     def verdict(self) -> Verdict | None:
-        """What is proven; None until the window is closed."""
-        properties = self.duty.content['properties']
+        """The verdict on the freeze window; None until it is closed."""
+        properties = self.stored.content['properties']
         if properties is None:
             return None
         return Verdict({str(key): str(value)
                         for key, value in properties.items()},
-                       frozenset(map(str, self.duty.content['cut'])))
+                       frozenset(map(str, self.stored.content['cut'])))
 
     @property
     def began(self) -> datetime.datetime:
-        """When the request reached this host."""
-        return datetime.datetime.fromisoformat(self.duty.created)
+        """The time at which the request reached this host."""
+        return datetime.datetime.fromisoformat(self.stored.created)
 
     @property
     def age(self) -> datetime.timedelta:
-        """How long ago that was."""
-        return self.duty.age
+        """The time since the request reached this host."""
+        return self.stored.age
 
     @property
     def listed_for(self) -> datetime.timedelta:
-        """How long ago nova-api's list came; none where it did not."""
-        listed_at = self.duty.content['listed_at']
+        """The time since nova-api's list came; zero where it did not."""
+        listed_at = self.stored.content['listed_at']
         if listed_at is None:
             return datetime.timedelta(0)
         return _now() - datetime.datetime.fromisoformat(listed_at)
@@ -182,42 +198,45 @@ class Owed:
     @property
     def image_id(self) -> str | None:
         """The request's image; None until it was found."""
-        found: str | None = self.duty.content['image_id']
+        found: str | None = self.stored.content['image_id']
         return found
 
     @property
     def put_away(self) -> str | None:
-        """What was done to the image, as a participle; None until then.
+        """The way in which the image was put away, as a participle.
 
-        It is done once: its owner may undo it.
+        None until that was done. It is done once: its owner may undo it.
         """
-        done: str | None = self.duty.content['put_away']
+        done: str | None = self.stored.content['put_away']
         return done
 
-    def judged(self, verdict: Verdict) -> 'Owed':
-        """The same, with its verdict."""
-        return Owed(self.duty.with_content(
+    def with_verdict(self, verdict: Verdict) -> 'RecordDuty':
+        """This duty with the verdict on its window."""
+        return RecordDuty(self.stored.with_content(
             properties=verdict.properties, cut=sorted(verdict.cut)))
 
-    def listed(self, snapshot_ids: tuple[str, ...]) -> 'Owed':
-        """The same, with nova-api's list."""
-        return Owed(self.duty.with_content(
+    def with_snapshots(self, snapshot_ids: tuple[str, ...]) -> 'RecordDuty':
+        """This duty with nova-api's list of volume snapshots."""
+        return RecordDuty(self.stored.with_content(
             snapshot_ids=list(snapshot_ids), listed_at=_now().isoformat()))
 
-    def with_image(self, image_id: str) -> 'Owed':
-        """The same, once its image was found."""
-        return Owed(self.duty.with_content(image_id=image_id))
+    def with_image(self, image_id: str) -> 'RecordDuty':
+        """This duty with its image, once that was found."""
+        return RecordDuty(self.stored.with_content(image_id=image_id))
 
-    def with_put_away(self, done: str) -> 'Owed':
-        """The same, once its image was put away."""
-        return Owed(self.duty.with_content(put_away=done))
+    def with_put_away(self, done: str) -> 'RecordDuty':
+        """This duty once its image was put away.
 
-    def told(self) -> 'Owed':
-        """The same, once it was told that it takes longer."""
-        return Owed(self.duty.with_content(is_told=True))
+        :param done: the way, as a participle
+        """
+        return RecordDuty(self.stored.with_content(put_away=done))
+
+    def with_told(self) -> 'RecordDuty':
+        """This duty once it was told that the record takes longer."""
+        return RecordDuty(self.stored.with_content(is_told=True))
 
     def _text(self, name: str) -> str:
-        text: typing.Any = self.duty.content[name]
+        text: typing.Any = self.stored.content[name]
         return str(text)
 
 

@@ -10,38 +10,39 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What is known of a request, on the disk and off it."""
+"""The duty of a request: as it is known, and as it is on the disk."""
 
 import json
 import unittest
 
 from nova_quiesce import consistency
 from nova_quiesce.freeze import duties
-from nova_quiesce.record import owing
+from nova_quiesce.record import record_duty
 from tests.unit.freeze import test_duties
 
-HELD = owing.Verdict(
+HELD = record_duty.Verdict(
     {**consistency.crash('all well').properties(),
      'quiesce_consistency': 'filesystem'}, frozenset({'s1', 's2'}))
-CRASH = owing.Verdict.of(consistency.crash('a lapse'))
+CRASH = record_duty.Verdict.of(consistency.crash('a lapse'))
 
 
-def new(is_required: bool = True) -> owing.Owed:
-    """A request that has just arrived."""
-    return owing.Owed.begin(test_duties.UUID, 'req-1', 'project', is_required)
+def new(is_required: bool = True) -> record_duty.RecordDuty:
+    """Make the duty of a request that has just arrived."""
+    return record_duty.RecordDuty.begin(
+        test_duties.UUID, 'req-1', 'project', is_required)
 
 
-class OwedTest(unittest.TestCase):
+class RecordDutyTest(unittest.TestCase):
 
     def test_as_it_goes_on(self) -> None:
-        owed = new()
-        self.assertIsNone(owed.snapshot_ids)
-        self.assertIsNone(owed.verdict)
-        self.assertFalse(owed.is_told)
-        owed = owed.listed(('s1', 's2')).judged(HELD).told()
-        again = owing.Owed.of(duties.Duty(**json.loads(json.dumps(
-            vars(owed.duty)))))
-        self.assertEqual(owed, again)
+        duty = new()
+        self.assertIsNone(duty.snapshot_ids)
+        self.assertIsNone(duty.verdict)
+        self.assertFalse(duty.is_told)
+        duty = duty.with_snapshots(('s1', 's2')).with_verdict(HELD).with_told()
+        again = record_duty.RecordDuty.of(duties.Duty(**json.loads(json.dumps(
+            vars(duty.stored)))))
+        self.assertEqual(duty, again)
         self.assertEqual(('s1', 's2'), again.snapshot_ids)
         self.assertEqual(HELD, again.verdict)
         self.assertTrue(again.is_told)
@@ -53,17 +54,17 @@ class OwedTest(unittest.TestCase):
         self.assertEqual(
             {'request_id', 'project_id', 'is_required', 'snapshot_ids',
              'listed_at', 'properties', 'cut', 'image_id', 'put_away',
-             'is_told'}, new().duty.content.keys())
+             'is_told'}, new().stored.content.keys())
 
     def test_what_is_none(self) -> None:
-        good = new().duty
+        good = new().stored
         wrongs: tuple[dict[str, object], ...] = (
                 {'request_id': 5}, {'snapshot_ids': 's1'}, {'cut': None},
                 {'is_required': 'yes'}, {'more': 1}, {'properties': []},
                 {'properties': {'quiesce_reason': 'alone'}})
         for wrong in wrongs:
-            with self.assertRaises(owing.NotOwed):
-                owing.Owed.of(good.with_content(**wrong))
+            with self.assertRaises(record_duty.NotARecordDuty):
+                record_duty.RecordDuty.of(good.with_content(**wrong))
 
 
 class VerdictTest(unittest.TestCase):

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What ``nova-quiesce list`` shows, with nova-compute up or down."""
+"""The lines of ``nova-quiesce list``, with nova-compute up or down."""
 
 import os
 import pathlib
@@ -18,12 +18,12 @@ import tempfile
 import unittest
 from unittest import mock
 
-from nova_quiesce.cmd import open_ends
+from nova_quiesce.cmd import listing
 from nova_quiesce.freeze import duties
 from nova_quiesce.freeze import lease_directory
 from tests.unit.freeze import test_duties
 from tests.unit.freeze import test_lease_directory
-from tests.unit.record import test_owing
+from tests.unit.record import test_record_duty
 from tests.unit import test_main
 
 
@@ -52,13 +52,14 @@ class ListTest(unittest.TestCase):
         directory.prepare()
         self.assertEqual([], self._run())
         directory.acquire(test_lease_directory.new_lease('req-9'))
-        owed_here = duties.DutyDirectory(str(self.path / 'duties'))
-        owed_here.prepare()
-        owed_here.write(test_owing.new().duty)
-        owed_here.write(test_owing.new(False).listed(('s1',)).judged(
-            test_owing.CRASH).duty)
+        kept = duties.DutyDirectory(str(self.path / 'duties'))
+        kept.prepare()
+        kept.write(test_record_duty.new().stored)
+        kept.write(
+            test_record_duty.new(False).with_snapshots(('s1',)).with_verdict(
+                test_record_duty.CRASH).stored)
         (self.path / 'duties' / 'stray').touch()
-        owed_here.write(test_duties.new_duty(more='than known'))
+        kept.write(test_duties.new_duty(more='than known'))
         lease, *owed, other, stray = self._run()
         self.assertIn('request req-9', lease)
         self.assertIn('s more at most', lease)
@@ -82,7 +83,7 @@ class ListTest(unittest.TestCase):
         with mock.patch.multiple(os, geteuid=mock.Mock(return_value=0),
                                  setegid=mock.DEFAULT,
                                  seteuid=mock.DEFAULT) as called:
-            open_ends.become_owner(str(self.path))
+            listing.become_owner(str(self.path))
             called['seteuid'].assert_called_once_with(os.getuid())
-            open_ends.become_owner('/proc/nope')
+            listing.become_owner('/proc/nope')
         self.assertEqual(1, called['seteuid'].call_count)

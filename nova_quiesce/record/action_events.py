@@ -10,9 +10,9 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""The events of a server's request: what its owner is told, and tells us.
+"""The events of a server's actions: written for its owner, and read.
 
-Neither needs the request's token, so both outlive the request.
+Neither needs the request's token, so both are possible after the request.
 """
 
 import traceback
@@ -31,7 +31,8 @@ PENDING = 'quiesce_pending'
 #: nova-api's own event around the snapshots of an instance's volumes.
 _SNAPSHOTS = 'api_snapshot_instance'
 _ERROR = 'Error'
-_NAME = 255
+#: Nova's database has no longer names of events, in characters.
+LONGEST_NAME = 255
 
 
 def tell(request_id: str, instance_uuid: str, host: str, kind: str,
@@ -42,13 +43,13 @@ def tell(request_id: str, instance_uuid: str, host: str, kind: str,
     name says it.
 
     :param request_id: of the request whose action the event becomes part of
-    :param instance_uuid: whose snapshot it was
-    :param host: this compute host
+    :param instance_uuid: the instance whose snapshot it was
+    :param host: the name of this compute host
     :param kind: :data:`FAILED` or :data:`PENDING`
-    :param error: what the tenant is told
+    :param error: the reason, in words for the tenant
     """
     context = _context(request_id)
-    name = ('%s: %s' % (kind, error))[:_NAME]
+    name = ('%s: %s' % (kind, error))[:LONGEST_NAME]
     events = objects.InstanceActionEvent
     try:
         events.event_start(context, instance_uuid, name, want_result=False,
@@ -65,20 +66,20 @@ def tell(request_id: str, instance_uuid: str, host: str, kind: str,
 
 def tell_once(request_id: str, instance_uuid: str, host: str, kind: str,
               error: Exception) -> None:
-    """The same as :func:`tell`, unless an event of that kind is there."""
+    """Do as :func:`tell` does, unless an event of that kind is there."""
     if not any(event.event.startswith(kind)
                for event in _of(request_id, instance_uuid)):
         tell(request_id, instance_uuid, host, kind, error)
 
 
 def has_failed(request_id: str, instance_uuid: str) -> bool:
-    """Whether nova-api gave up making the volume snapshots of a request.
+    """Tell whether nova-api failed to make a request's volume snapshots.
 
     It makes no image then. An instance that is gone has no events, which
     proves nothing.
 
-    :param request_id: of the request
-    :param instance_uuid: whose volumes
+    :param request_id: the request's
+    :param instance_uuid: the instance whose volumes they are of
     """
     return any(event.event == _SNAPSHOTS and event.result == _ERROR
                for event in _of(request_id, instance_uuid))
