@@ -13,7 +13,7 @@
 """What the plugin called in a real run, read from DevStack's traces.
 
 The unit tests compare it with what the plugin calls of the doubles; see
-tests/unit/test_devstack.py.
+tests/tools/test_devstack.py.
 """
 
 import re

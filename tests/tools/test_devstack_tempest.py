@@ -13,7 +13,7 @@
 """DevStack's plugin, as far as it is for tempest."""
 
 from nova_quiesce_tempest_plugin import config
-from tests.unit import test_devstack
+from tests.tools import test_devstack
 
 ROOT = test_devstack.ROOT
 PLUGIN = ROOT / 'tempest-plugin'

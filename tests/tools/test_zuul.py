@@ -21,7 +21,7 @@ import typing
 import testtools
 import yaml
 
-from tests.unit import test_tempest_plugin
+from tests.tools import test_tempest_plugin
 
 ROOT = pathlib.Path(__file__).parents[2]
 DEVSTACK = ROOT / 'devstack'
