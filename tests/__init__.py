@@ -17,8 +17,7 @@ import pathlib
 import unittest
 
 ROOT = pathlib.Path(__file__).parents[1]
-#: What "stestr run" runs, in this order: the first one has Nova choose its
-#: concurrency mode. The other kinds have --test-path name them.
+#: What "stestr run" runs. The other kinds have --test-path name them.
 USUAL = ('unit', 'tools')
 
 
