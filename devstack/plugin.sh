@@ -34,7 +34,6 @@ case "$1 ${2:-}" in
         register_nova_quiesce_agentless_image
         ;;
     "stack test-config")
-        install_nova_quiesce_tempest_plugin
         configure_nova_quiesce_tempest
         ;;
     "unstack ")

@@ -13,6 +13,27 @@
 """Tests: of units, of Nova's services in one process, and of a whole lab."""
 
 import faulthandler
+import pathlib
+import unittest
+
+ROOT = pathlib.Path(__file__).parents[1]
+#: What "stestr run" runs. The other kinds have --test-path name them.
+USUAL = ('unit', 'tools')
+
+
+def load_tests(loader: unittest.TestLoader, found: unittest.TestSuite,
+               pattern: str) -> unittest.TestSuite:
+    """Find the usual tests, where a runner begins with this directory.
+
+    :param loader: the runner's loader
+    :param found: the tests of this module, of which there are none
+    :param pattern: of the names of files that have tests
+    :returns: the tests
+    """
+    for kind in USUAL:
+        found.addTests(loader.discover(
+            str(ROOT / 'tests' / kind), pattern, str(ROOT)))
+    return found
 
 
 def limit(seconds: int) -> None:

@@ -12,6 +12,8 @@
 
 """How Sphinx builds the documentation."""
 
+from nova_quiesce import releases
+
 extensions = [
     'openstackdocstheme',
     'oslo_config.sphinxext',
@@ -25,6 +27,9 @@ openstackdocs_repo_name = 'nova-quiesce'
 openstackdocs_auto_name = False
 openstackdocs_auto_version = False
 openstackdocs_use_storyboard = False
+
+# What the pages name, but do not know.
+rst_epilog = '.. |supported| replace:: %s' % releases.supported()
 
 html_theme = 'openstackdocs'
 pygments_style = 'native'

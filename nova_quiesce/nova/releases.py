@@ -18,8 +18,10 @@ that this package was written for.
 """
 
 from collections import abc
+import csv
 import importlib
 from importlib import metadata
+from importlib import resources
 import inspect
 import logging
 import typing
@@ -28,10 +30,17 @@ from nova_quiesce.nova import seams
 
 LOG = logging.getLogger(__name__)
 
-#: The oldest and the newest release that all tests pass with.
-OLDEST = 29
-NEWEST = 34
-_NAMES = {OLDEST: '2024.1', NEWEST: '2026.2'}
+
+def _read_table() -> dict[int, str]:
+    """The series of each release that all tests pass with, by its number."""
+    with (resources.files('nova_quiesce.nova') / 'releases.csv').open() as lines:
+        return {int(row['Nova']): row['Series']
+                for row in csv.DictReader(lines)}
+
+
+_SERIES = _read_table()
+OLDEST = min(_SERIES)
+NEWEST = max(_SERIES)
 _NOVA_DRIVER = 'nova.virt.libvirt.driver'
 _BY_NAME = inspect.Parameter.POSITIONAL_OR_KEYWORD
 
@@ -54,7 +63,7 @@ class UnsupportedNova(ImportError):
 def supported() -> str:
     """The supported releases, in words."""
     return 'Nova %d (%s) to %d (%s)' % (
-        OLDEST, _NAMES[OLDEST], NEWEST, _NAMES[NEWEST])
+        OLDEST, _SERIES[OLDEST], NEWEST, _SERIES[NEWEST])
 
 
 def installed() -> str | None:

@@ -169,13 +169,15 @@ def checkout() -> pathlib.Path:
 
 
 @functools.cache
-def built() -> tuple[pathlib.Path, pathlib.Path]:
-    """Build the sdist, and the wheel from the sdist.
+def built(directory: str = '') -> tuple[pathlib.Path, pathlib.Path]:
+    """Build an sdist, and the wheel from the sdist.
 
+    :param directory: where in the checkout the distribution is
     :returns: the wheel and the sdist
     """
-    target = scratch() / 'dist'
-    run(sys.executable, '-m', 'build', '--outdir', target, checkout())
+    target = scratch() / 'dist' / directory
+    run(sys.executable, '-m', 'build', '--outdir', target,
+        checkout() / directory)
     wheel, = target.glob('*.whl')
     sdist, = target.glob('*.tar.gz')
     return wheel, sdist

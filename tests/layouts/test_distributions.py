@@ -23,18 +23,38 @@ import testtools
 from tests.layouts import installs
 
 PTH = 'nova_quiesce.pth'
-PACKAGES = ('nova_quiesce', 'nova_quiesce_tempest_plugin')
+PACKAGE = 'nova_quiesce'
 #: What pbr and setuptools add to the source.
 GENERATED = {'AUTHORS', 'ChangeLog', 'PKG-INFO'}
 EGG_INFO = 'nova_quiesce.egg-info/'
+#: Where the other distribution is.
+PLUGIN = 'tempest-plugin'
 
 
-def package_files() -> set[str]:
-    """List what the packages consist of in the checkout."""
-    root = installs.checkout()
+def package_files(package: str, directory: str = '') -> set[str]:
+    """List what a package consists of in the checkout.
+
+    :param package: its name
+    :param directory: where its distribution is
+    :returns: paths below that
+    """
+    root = installs.checkout() / directory
     return {str(path.relative_to(root))
-            for package in PACKAGES
             for path in (root / package).rglob('*') if path.is_file()}
+
+
+def tracked(directory: str = '') -> set[str]:
+    """List what git knows of a directory of the checkout."""
+    listed = installs.run('git', 'ls-files',
+                          cwd=installs.checkout() / directory)
+    return set(listed.split())
+
+
+def in_sdist(sdist: pathlib.Path) -> set[str]:
+    """List the files of an sdist, by their paths in the directory."""
+    with tarfile.open(sdist) as opened:
+        return {str(pathlib.Path(*pathlib.Path(one.name).parts[1:]))
+                for one in opened if one.isfile()}
 
 
 class WheelTest(testtools.TestCase):
@@ -54,7 +74,7 @@ class WheelTest(testtools.TestCase):
         about = {f'{self.prefix}.dist-info/' + name for name in (
             'METADATA', 'RECORD', 'WHEEL', 'entry_points.txt', 'pbr.json',
             'top_level.txt', 'licenses/AUTHORS', 'licenses/LICENSE')}
-        self.assertEqual(package_files() | {PTH} | shipped | about,
+        self.assertEqual(package_files(PACKAGE) | {PTH} | shipped | about,
                          self.names)
 
     def test_pth(self) -> None:
@@ -77,28 +97,58 @@ class WheelTest(testtools.TestCase):
         parser = configparser.ConfigParser()
         parser.read_string(self.wheel.read(
             f'{self.prefix}.dist-info/entry_points.txt').decode())
-        self.assertEqual(
-            {'console_scripts', 'oslo.config.opts', 'tempest.test_plugins'},
-            set(parser.sections()))
+        self.assertEqual({'console_scripts', 'oslo.config.opts'},
+                         set(parser.sections()))
 
 
 class SdistTest(testtools.TestCase):
 
     def test_files(self) -> None:
-        with tarfile.open(installs.built()[1]) as opened:
-            found = {str(pathlib.Path(*pathlib.Path(one.name).parts[1:]))
-                     for one in opened if one.isfile()}
-        tracked = installs.run('git', 'ls-files', cwd=installs.checkout())
         # pbr leaves out what only git reads.
         self.assertEqual(
-            set(tracked.split()) - {'.gitignore'} | GENERATED,
-            {name for name in found if not name.startswith(EGG_INFO)})
+            tracked() - {'.gitignore'} | GENERATED,
+            {name for name in in_sdist(installs.built()[1])
+             if not name.startswith(EGG_INFO)})
+
+
+class TempestPluginTest(testtools.TestCase):
+    """The scenarios, a distribution of their own."""
+
+    PACKAGE = 'nova_quiesce_tempest_plugin'
+
+    def test_wheel(self) -> None:
+        wheel = installs.built(PLUGIN)[0]
+        with zipfile.ZipFile(wheel) as opened:
+            names = {name for name in opened.namelist()
+                     if '.dist-info/' not in name}
+        self.assertEqual(package_files(self.PACKAGE, PLUGIN), names)
+
+    def test_sdist(self) -> None:
+        self.assertEqual(
+            tracked(PLUGIN) | GENERATED,
+            {name for name in in_sdist(installs.built(PLUGIN)[1])
+             if '.egg-info/' not in name})
+
+    def test_version_is_the_drivers(self) -> None:
+        driver, plugin = (installs.built(directory)[0].name.split('-')[1]
+                          for directory in ('', PLUGIN))
+        self.assertEqual(driver, plugin)
+
+    def test_brings_no_nova(self) -> None:
+        environment = installs.Environment('tempest')
+        environment.install(installs.built(PLUGIN)[0])
+        environment.pip('check')
+        self.assertIn('%s.plugin:' % self.PACKAGE, environment.run(
+            '-m', 'tempest.cmd.main', 'list-plugins'))
+        for name in ('nova', 'nova_quiesce', 'libvirt'):
+            self.assertEqual([], [*environment.site_packages.glob(
+                '%s[.-]*' % name), *environment.site_packages.glob(name)])
 
 
 class IndexTest(testtools.TestCase):
 
     def test_would_be_taken(self) -> None:
-        wheel, sdist = installs.built()
         told = installs.run(sys.executable, '-m', 'twine', '--no-color',
-                            'check', '--strict', wheel, sdist)
-        self.assertEqual(2, told.count('PASSED'), told)
+                            'check', '--strict', *installs.built(),
+                            *installs.built(PLUGIN))
+        self.assertEqual(4, told.count('PASSED'), told)

@@ -34,6 +34,7 @@ from nova_quiesce.cmd import main
 from nova_quiesce import consistency
 from nova_quiesce.freeze.guard import handle
 from nova_quiesce.freeze.guard import session
+from nova_quiesce import releases
 
 GOOD = '[DEFAULT]\ncompute_driver = quiesce.QuiesceLibvirtDriver\n'
 RECORD = 'non_inheritable_image_properties = %s\n' % ','.join(
@@ -208,7 +209,7 @@ class DriverTest(CheckTestBase):
                         return_value='28.3.1'):
             checked = self.check()
         self.assert_problems(checked, '28.3.1')
-        self.assertIn('It supports Nova 29 (2024.1) to 34 (2026.2)',
+        self.assertIn('It supports %s' % releases.supported(),
                       checked.problems[0])
 
     def test_driver_not_found(self) -> None:

@@ -70,10 +70,12 @@ keep_our_mount() {
 }
 
 # What packages would start, and nothing here needs; some would be reachable
-# from without.
+# from without. As the container stops, libvirt-guests would wait five minutes
+# for each guest that a failed scenario left, and without a limit of its own.
 keep_units_down() {
     in_root systemctl --quiet mask apt-daily.timer apt-daily-upgrade.timer \
-        chrony.service dnsmasq.service haproxy.service nfs-mountd.service \
+        chrony.service dnsmasq.service haproxy.service \
+        libvirt-guests.service nfs-mountd.service \
         rpc-statd.service rpcbind.service rpcbind.socket rsync.service \
         ssh.service ssh.socket tgt.service
     ln --symbolic --force nfs-server.service \
@@ -115,7 +117,7 @@ start() {
         --bind="$ROOT/export:$EXPORT" \
         >"$ROOT/console.log" 2>&1 </dev/null &
     nspawn=$!
-    echo "$nspawn" >"$ROOT/pid"
+    echo "$nspawn $(began_at "$nspawn")" >"$ROOT/pid"
     wait_for 5 "systemd-nspawn" is_running
     wait_for "$BOOT_SECONDS" "the container to boot" is_booted
 }
@@ -137,28 +139,73 @@ is_booted() {
 }
 
 is_running() {
-    [[ -e $ROOT/pid ]] && [[ $(cat "/proc/$(<"$ROOT/pid")/comm" \
-        2>/dev/null) == systemd-nspawn ]]
+    [[ -n $(nspawn_pid) ]]
+}
+
+# Print the number of the systemd-nspawn that "start" started, if it runs. The
+# kernel may have given the number to another process since.
+nspawn_pid() {
+    local pid began
+    [[ -e $ROOT/pid ]] && read -r pid began <"$ROOT/pid" || return 0
+    [[ $(cat "/proc/$pid/comm" 2>/dev/null) == systemd-nspawn ]] || return 0
+    [[ $(began_at "$pid") != "$began" ]] || echo "$pid"
+}
+
+# Print when a process began, in clock ticks since the boot of the machine;
+# nothing where there is none, or one that ended and is not yet waited for.
+began_at() {
+    [[ ! -e /proc/$1/stat ]] ||
+        sed 's/.*) //' "/proc/$1/stat" | awk '$1 != "Z" { print $20 }'
 }
 
 stop() {
     if is_running; then
-        as_root systemctl poweroff || true
-        wait_for 120 "the container to end" is_ended
+        power_off || kill_container
     fi
     rm -f "$ROOT/pid"
     if mountpoint --quiet "$ROOT/export"; then
-        umount "$ROOT/export"
+        within 10 umount "$ROOT/export" || fail "$ROOT/export is in use"
     fi
+}
+
+# Whatever a failed scenario left may hold it up: DevStack's units have five
+# minutes each to stop.
+power_off() {
+    as_root timeout 20 systemctl poweroff ||
+        echo "The container does not take the order to power off."
+    within "$POWEROFF_SECONDS" is_ended || return
+    echo "The container powered off."
+}
+
+kill_container() {
+    local nspawn
+    nspawn=$(nspawn_pid)
+    echo "It did not within $POWEROFF_SECONDS s, so it is killed."
+    # The kernel ends all of a container with its PID 1, and systemd-nspawn
+    # then ends by itself.
+    kill_if_there "$(init_of "$nspawn")"
+    if [[ -n $nspawn ]] && ! within 10 is_ended; then
+        kill_if_there "$(nspawn_pid)"
+    fi
+    wait_for 10 "systemd-nspawn to be gone" is_ended
+}
+
+kill_if_there() {
+    # shellcheck disable=SC2086 # no word where there is no process
+    [[ -z $1 ]] || kill -KILL $1 || true
 }
 
 is_ended() {
     ! is_running
 }
 
+# Print the container's PID 1, which is the only child of systemd-nspawn.
+init_of() {
+    [[ -z $1 ]] || pgrep --parent "$1" || true
+}
+
 as_root() {
-    # Its PID 1 is the only child of systemd-nspawn.
-    nsenter --target "$(pgrep --parent "$(<"$ROOT/pid")")" --all -- \
+    nsenter --target "$(init_of "$(nspawn_pid)")" --all -- \
         env --ignore-environment HOME=/root LANG=C.UTF-8 \
         PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin "$@"
 }

@@ -13,7 +13,7 @@
 """What the plugin called in a real run, read from DevStack's traces.
 
 The unit tests compare it with what the plugin calls of the doubles; see
-tests/unit/test_devstack.py.
+tests/tools/test_devstack.py.
 """
 
 import re
@@ -22,8 +22,8 @@ import sys
 #: What is noted of all that is traced: DevStack's functions and the commands
 #: that change something, not what only asks or computes.
 CALLS = ('PIP_VIRTUAL_ENV=/', 'async_wait ', 'iniset ', 'install_package ',
-         'oscwrap ', 'pip_install ', 'pip_uninstall ', 'python3 -m ',
-         'setup_develop ', 'stop_process ', 'sudo ')
+         'oscwrap ', 'pip_uninstall ', 'python3 -m ', 'setup_develop ',
+         'stop_process ', 'sudo ')
 PHASE = re.compile(r':run_plugins:\d+ +: +source \S+/nova-quiesce/devstack/'
                    r'plugin\.sh (.+)$')
 CALL = re.compile(r'/nova-quiesce/devstack/lib/nova-quiesce:\w+:\d+ +: +(.+)$')

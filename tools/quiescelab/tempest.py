@@ -14,8 +14,11 @@
 
 import hashlib
 import os
+import pathlib
+import shutil
 import subprocess
 import sys
+import tempfile
 
 from quiescelab import access
 from quiescelab import checkout
@@ -26,6 +29,7 @@ from quiescelab import site
 from quiescelab import system
 
 REQUIREMENTS = ('tempest', *checkout.BUILD)
+PLUGIN = checkout.ROOT / 'tempest-plugin'
 CONSTRAINTS = python.CONSTRAINTS.with_name('tempest-constraints.txt')
 
 # This project's, and those of tempest that make a server's image or a
@@ -69,7 +73,7 @@ def program(lab: site.Site, name: str) -> str:
 
 
 def install(lab: site.Site) -> None:
-    """Make the virtualenv, which has no Nova, and put the plugin into it.
+    """Make the virtualenv, which has no Nova, and put the scenarios into it.
 
     :param lab: the lab.
     :raises LabError: when pip fails.
@@ -84,7 +88,21 @@ def install(lab: site.Site) -> None:
                     '--disable-pip-version-check', '--constraint',
                     str(CONSTRAINTS), *REQUIREMENTS], log=log)
         system.write_file(marker, _version())
-    checkout.install_into(lab, lab.paths.tempest_venv)
+    _install_plugin(lab, log)
+
+
+def _install_plugin(lab: site.Site, log: pathlib.Path) -> None:
+    with tempfile.TemporaryDirectory(prefix='nova-quiesce-lab-') as directory:
+        # A build leaves files in its source tree, and takes up stale ones.
+        copy = pathlib.Path(directory) / PLUGIN.name
+        shutil.copytree(PLUGIN, copy, ignore=shutil.ignore_patterns(
+            *checkout.LEFT_OUT))
+        # pip installs a directory whatever version is there.
+        system.run([program(lab, 'pip'), 'install', '--no-cache-dir',
+                    '--no-build-isolation', '--disable-pip-version-check',
+                    '--constraint', str(CONSTRAINTS), str(copy)], log=log,
+                   # The copy has no history to tell one.
+                   env={'PBR_VERSION': '0.0.0+lab'})
 
 
 def configure(lab: site.Site) -> os.PathLike[str]:

@@ -25,7 +25,8 @@ from nova.virt.libvirt import driver as libvirt_driver
 from nova_quiesce import driver
 from nova_quiesce.nova import releases
 
-SUPPORTED = 'Nova 29 (2024.1) to 34 (2026.2)'
+SUPPORTED = releases.supported()
+NEWER = '%d.0.0' % (releases.NEWEST + 1)
 
 
 class _Base(fixtures.TestWithFixtures):
@@ -74,17 +75,17 @@ class ReleasesTest(_Base):
         self.assertIn('too old', self._refusal())
 
     def test_newer(self) -> None:
-        self._pretend('35.0.0.dev7')
+        self._pretend(NEWER + '.dev7')
         with self.assertLogs('nova_quiesce.nova.releases', 'WARNING') as logs:
             releases.check()
-        self.assertIn('35.0.0.dev7', logs.output[0])
+        self.assertIn(NEWER + '.dev7', logs.output[0])
         self.assertIn(SUPPORTED, logs.output[0])
 
     def test_newer_that_does_not_fit(self) -> None:
-        self._pretend('35.0.0')
+        self._pretend(NEWER)
         self._replace('suspend', lambda self, instance: None)
         told = self._refusal()
-        self.assertIn('35.0.0', told)
+        self.assertIn(NEWER, told)
         self.assertIn('LibvirtDriver.suspend takes self, instance instead of '
                       'self, context, instance', told)
 

@@ -13,9 +13,10 @@
 """DevStack's plugin, as far as it is for tempest."""
 
 from nova_quiesce_tempest_plugin import config
-from tests.unit import test_devstack
+from tests.tools import test_devstack
 
 ROOT = test_devstack.ROOT
+PLUGIN = ROOT / 'tempest-plugin'
 ALL_IN_ONE = test_devstack.ALL_IN_ONE
 WITH_TEMPEST = test_devstack.WITH_TEMPEST
 OPENSTACK = test_devstack.OPENSTACK
@@ -36,6 +37,25 @@ class GuestsTest(test_devstack.DevStack):
             calls = self.phase('stack extra', ENABLED_SERVICES=WITH_TEMPEST,
                                **variables)
             self.assertNotIn('agentless', str(calls))
+
+
+class InstallTest(test_devstack.DevStack):
+    """What DevStack itself installs into tempest's virtualenv."""
+
+    def assert_installs(self, plugins: str, **variables: str) -> None:
+        """Check DevStack's list of plugins, as it is used in this phase."""
+        done = self.try_phase('stack test-config', {
+            'ENABLED_SERVICES': WITH_TEMPEST} | variables)
+        self.assertIn(f'\nTEMPEST_PLUGINS={plugins}.\n', done.stdout)
+
+    def test_scenarios_without_the_driver(self) -> None:
+        self.assert_installs(f' {PLUGIN}')
+        self.assert_installs(f' {PLUGIN}', TEMPEST_PLUGINS='0')
+        self.assertTrue((PLUGIN / 'setup.cfg').is_file())
+
+    def test_plugins_of_local_conf_stay(self) -> None:
+        self.assert_installs(f'/opt/one /opt/other {PLUGIN}',
+                             TEMPEST_PLUGINS='/opt/one /opt/other')
 
 
 class TestConfigTest(test_devstack.DevStack):
@@ -80,13 +100,6 @@ class TestConfigTest(test_devstack.DevStack):
         self.assertIn(f'{OPENSTACK} flavor show --format value --column id '
                       'm1.small', self.calls())
 
-    def test_tempest_gets_no_nova(self) -> None:
-        self.configure()
-        tempest = self.sandbox / 'opt/stack/tempest/.tox/tempest'
-        self.assertEqual([
-            f'PIP_VIRTUAL_ENV={tempest}',
-            f'pip_install --no-deps --editable {ROOT}'], self.calls()[:2])
-
     def test_nothing_is_done_without_tempest(self) -> None:
         self.assertEqual([], self.phase('stack test-config'))
         self.assertFalse((self.sandbox / 'opt/stack/tempest').exists())
@@ -99,5 +112,5 @@ class CleanTest(test_devstack.DevStack):
         tempest = self.sandbox / 'opt/stack/tempest/.tox/tempest'
         tempest.mkdir(parents=True)
         self.assertEqual([f'PIP_VIRTUAL_ENV={tempest}',
-                          'pip_uninstall nova-quiesce'],
+                          'pip_uninstall nova-quiesce-tempest-plugin'],
                          self.phase('clean')[2:4])

@@ -32,7 +32,7 @@ from quiescelab import layout
 from quiescelab import rest
 from quiescelab import tempest
 
-from tests.unit import test_tempest_plugin
+from tests.tools import test_tempest_plugin
 
 ANSWERS = {
     '/v2/images': {'images': [{'name': name, 'id': 'id of %s' % name}

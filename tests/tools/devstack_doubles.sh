@@ -44,6 +44,7 @@ done
 # lib/tempest is not loaded where tempest is not enabled.
 if [[ ,$ENABLED_SERVICES, == *,tempest,* ]]; then
     BUILD_TIMEOUT=${BUILD_TIMEOUT:-196}
+    TEMPEST_PLUGINS=${TEMPEST_PLUGINS:-0}
     TEMPEST_CONFIG=$DEST/tempest/etc/tempest.conf
     mkdir -p "$DEST/tempest/.tox/tempest"
 fi
@@ -132,21 +133,12 @@ function stop_process {
     note "stop_process $1"
 }
 
-# These two take another pip where this variable names no directory.
-function pip_install {
-    note_virtualenv
-    note "pip_install $*"
-}
-
+# It takes another pip where this variable names no directory.
 function pip_uninstall {
-    note_virtualenv
-    note "pip_uninstall $1"
-}
-
-note_virtualenv() {
     if [[ -n ${PIP_VIRTUAL_ENV:=} ]]; then
         note "PIP_VIRTUAL_ENV=$PIP_VIRTUAL_ENV"
     fi
+    note "pip_uninstall $1"
 }
 
 # --- Commands ---------------------------------------------------------------

@@ -14,6 +14,7 @@
 
 import importlib.metadata
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -27,6 +28,7 @@ from nova_quiesce_tempest_plugin import plugin
 
 PACKAGE = 'nova_quiesce_tempest_plugin'
 ROOT = pathlib.Path(__file__).parents[2]
+DIRECTORY = ROOT / 'tempest-plugin'
 LISTING = """
 from nova_quiesce_tempest_plugin import plugin
 import unittest
@@ -59,7 +61,8 @@ def run(program: str) -> str:
         return subprocess.run(
             [sys.executable, '-c', program], text=True, check=True,
             stdout=subprocess.PIPE, cwd=home,
-            env={'HOME': home, 'PYTHONPATH': str(ROOT)}).stdout
+            env={'HOME': home,
+                 'PYTHONPATH': '%s:%s' % (ROOT, DIRECTORY)}).stdout
 
 
 class PluginTest(testtools.TestCase):
@@ -70,11 +73,26 @@ class PluginTest(testtools.TestCase):
                      lambda extension: (extension.name, extension.obj))}
         self.assertIs(plugin.QuiesceTempestPlugin, found['nova_quiesce'])
 
-    def test_distribution_is_this_one(self) -> None:
+    def test_distribution_is_its_own(self) -> None:
         declared = importlib.metadata.entry_points(
             group='tempest.test_plugins')['nova_quiesce']
         assert declared.dist is not None
-        self.assertEqual('nova-quiesce', declared.dist.name)
+        self.assertEqual('nova-quiesce-tempest-plugin', declared.dist.name)
+        # What brings Nova is not among them.
+        needed = declared.dist.requires or ()
+        self.assertEqual({'oslo.config', 'tempest'},
+                         {re.split('[<>=]', one)[0] for one in needed})
+
+    def test_driver_brings_no_scenarios(self) -> None:
+        self.assertNotIn('tempest.test_plugins', {
+            one.group for one in
+            importlib.metadata.distribution('nova-quiesce').entry_points})
+
+    def test_same_pythons_as_the_driver(self) -> None:
+        of_driver, of_plugin = (
+            [line for line in (root / 'setup.cfg').read_text().splitlines()
+             if 'python' in line.lower()] for root in (ROOT, DIRECTORY))
+        self.assertEqual(of_driver, of_plugin)
 
     def test_options(self) -> None:
         conf = cfg.ConfigOpts()

@@ -21,7 +21,7 @@ import typing
 import testtools
 import yaml
 
-from tests.unit import test_tempest_plugin
+from tests.tools import test_tempest_plugin
 
 ROOT = pathlib.Path(__file__).parents[2]
 DEVSTACK = ROOT / 'devstack'
@@ -138,10 +138,11 @@ class ZuulTest(testtools.TestCase):
         self.assertEqual(set(), enabled - {'tempest', 'nova-quiesce-guard'})
 
     def test_tempest_gets_its_plugin_from_devstacks(self) -> None:
-        # Zuul's way to install it would install Nova with it.
+        # Zuul's way would install the driver, and DevStack's plugin would
+        # then add the scenarios.
         self.assertNotIn('tempest_plugins', self.devstack['vars'])
         parser = configparser.ConfigParser()
-        parser.read(ROOT / 'setup.cfg')
+        parser.read(ROOT / 'tempest-plugin/setup.cfg')
         self.assertIn('tempest.test_plugins', parser['options.entry_points'])
 
     def test_container_runs_the_same(self) -> None:

@@ -35,6 +35,7 @@ source {doubles}
 source {root}/devstack/settings
 source {root}/devstack/plugin.sh {phase}
 echo "$PWD, $- and $#"
+echo "TEMPEST_PLUGINS=${{TEMPEST_PLUGINS:-}}."
 """
 GUARD = 'nova-quiesce-guard'
 ALL_IN_ONE = 'key,mysql,g-api,n-api,n-cpu'
