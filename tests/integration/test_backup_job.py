@@ -26,6 +26,7 @@ from quiescelab import tenant
 from tests.integration import base
 from tests.integration import copies
 from tests.integration import foreign
+from tests.integration import snapshots
 
 FILL_MIB = 40
 #: A watched copy ends so soon after its image was deleted; without the watch
@@ -42,17 +43,16 @@ class QcowDiskTest(copies.CopyTestCase):
     def test_required_and_healthy(self) -> None:
         self.require()
         taken = self.snapshot()
-        self.assert_filesystem(taken)
-        assert taken.image is not None
-        self.assertEqual(self.image_format, taken.image['disk_format'])
-        self.assert_nothing_left()
+        self.assert_healthy(taken)
+        self.assertEqual(self.image_format,
+                         self.image_of(taken)['disk_format'])
 
     def test_required_and_dead_agent(self) -> None:
         self.require()
         with self.dead_agent():
             taken = self.snapshot()
         self.assert_refused(taken, 'install and start qemu-guest-agent')
-        self.assertEqual(base.NO_CALLS, taken.sent)
+        self.assertEqual(snapshots.NO_CALLS, taken.sent)
         self.assert_nothing_left()
 
     def test_what_is_written_during_the_copy_is_not_in_it(self) -> None:
@@ -64,16 +64,13 @@ class QcowDiskTest(copies.CopyTestCase):
             self.overwrite(FILL_MIB)
             self.assert_writing()
         self.wait_until_done()
-        record = self.user.record(held.image_id)
-        self.assertEqual('filesystem', record['consistency'])
+        self.assert_healthy_image(held.image_id, held.calls)
         with self.content_of(held.image_id) as image:
             self.assertEqual(self.image_format, info(image)['format'])
             self.assertEqual(self.is_compressed, is_compressed(image))
-            self.assertFalse(oracle.needs_recovery(image))
             found = oracle.content(image, copies.FILE)
         self.assertEqual(old, hashlib.md5(found).hexdigest())
         self.assertEqual(domain_id, self.domain_id())
-        self.assert_nothing_left()
 
     def test_nova_compute_killed_during_the_copy(self) -> None:
         self.fill(FILL_MIB)
@@ -154,7 +151,7 @@ class FileTest(QcowDiskTest):
         before = set(self.snapshots.glob('*'))
         taken = self.snapshot()
         self.assert_refused(taken, reason)
-        self.assertEqual(base.NO_CALLS, taken.sent)
+        self.assertEqual(snapshots.NO_CALLS, taken.sent)
         self.assertEqual(before, set(self.snapshots.glob('*')))
 
     def test_backup_job_of_somebody_else(self) -> None:
@@ -167,8 +164,7 @@ class FileTest(QcowDiskTest):
                 self.require()
                 self._snapshot_and_be_refused(reason)
                 see()
-        self.assert_filesystem(self.snapshot())
-        self.assert_nothing_left()
+        self.assert_healthy(self.snapshot())
 
     def test_copy_job_of_somebody_else(self) -> None:
         with self.domain() as domain:
@@ -184,9 +180,9 @@ class FileTest(QcowDiskTest):
         with self.domain() as domain:
             with foreign.disk(domain, run, 'vdz'), foreign.backup(
                     domain, run, 'vdz') as see:
-                self.assert_filesystem(self.snapshot())
+                taken = self.snapshot()
                 see()
-        self.assert_nothing_left()
+        self.assert_healthy(taken)
 
 
 class DeletedServerTest(copies.CopyTestCase):

@@ -22,7 +22,8 @@ from quiescelab import tenant
 from nova_quiesce.freeze import watched_lease
 from tests.integration import base
 from tests.integration import copies
-from tests.integration import held
+from tests.integration import faults
+from tests.integration import snapshots
 
 
 def setUpModule() -> None:
@@ -55,9 +56,9 @@ class DirectTest(CephTestCase):
     """The image was in Ceph, too, so nothing has to be copied."""
 
     @classmethod
-    def upload(cls, user: tenant.Tenant) -> None:
+    def upload(cls) -> None:
         """Make the image, in Glance's store in Ceph."""
-        user.upload_raw(cls.image, 'ceph', hw_qemu_guest_agent='yes')
+        cls.user.upload_raw(cls.image, 'ceph', **cls.properties)
 
     def setUp(self) -> None:
         super().setUp()
@@ -66,10 +67,9 @@ class DirectTest(CephTestCase):
     def test_required_and_healthy(self) -> None:
         self.require()
         taken = self.snapshot()
-        self.assert_filesystem(taken)
-        assert taken.image is not None
+        self.assert_healthy(taken)
         image = self.lab.client('admin').get(
-            'glance', '/v2/images/%s' % taken.image['id'])
+            'glance', '/v2/images/%s' % self.image_of(taken)['id'])
         location, = [one['url'] for one in image['locations']]
         self.assertTrue(location.startswith('rbd://'), location)
         self.assertTrue(location.endswith('/images/%s/snap' % image['id']))
@@ -89,13 +89,12 @@ class DirectTest(CephTestCase):
         with self.dead_agent():
             taken = self.snapshot()
         self.assert_refused(taken, 'install and start qemu-guest-agent')
-        self.assertEqual(base.NO_CALLS, taken.sent)
+        self.assertEqual(snapshots.NO_CALLS, taken.sent)
         self.assertEqual(images, self.rbd('ls', 'images'))
 
     def test_required_and_failing_hook(self) -> None:
         self.require()
-        self.guest.set_hook(freeze_fail=7)
-        self.addCleanup(self.guest.set_hook)
+        self.set_hook(freeze_fail=7)
         images = self.rbd('ls', 'images')
         self.assert_refused(self.snapshot(), 'status 7')
         self.assertEqual(images, self.rbd('ls', 'images'))
@@ -106,15 +105,15 @@ class DirectTest(CephTestCase):
         self.assert_crash(taken, 'not connected')
 
 
-class HangingTest(held.FaultTestCase, CephTestCase):
+class HangingTest(faults.FaultTestCase, CephTestCase):
     """Guests may be frozen for a few seconds."""
 
+    properties = faults.LIMITED_PROPERTIES
+
     @classmethod
-    def upload(cls, user: tenant.Tenant) -> None:
+    def upload(cls) -> None:
         """Make the image, in Glance's store in Ceph."""
-        user.upload_raw(cls.image, 'ceph', hw_qemu_guest_agent='yes',
-                        os_require_quiesce='yes',
-                        os_quiesce_max_freeze_time=str(held.LIMIT))
+        cls.user.upload_raw(cls.image, 'ceph', **cls.properties)
 
     def setUp(self) -> None:
         super().setUp()
@@ -127,16 +126,15 @@ class HangingTest(held.FaultTestCase, CephTestCase):
         it has: the thaw is sent at the deadline, and ends with that.
         """
         self.set_hook(freeze_delay=2)
-        offset = self.lab.agent_log.stat().st_size
+        calls = self.agent_calls()
         hanging = self.in_background(self.snapshot)
-        self.wait_until_freeze_is_sent(offset)
+        self.wait_until_freeze_is_sent(calls)
         self.stop_for_a_while('ceph-mon')
-        tenant.wait(self.guest.frozen, base.SOON, 'the freeze', held.LOOK)
+        tenant.wait(self.guest.frozen, base.SOON, 'the freeze', base.LOOK)
         began = time.monotonic()
-        tenant.wait(lambda: tenant.agent_commands(
-            self.lab.agent_log, offset)['thaw'] > 0, base.SOON, 'the thaw',
-            held.LOOK)
-        late = time.monotonic() - began - held.LIMIT
+        tenant.wait(lambda: calls.sent['thaw'] > 0, base.SOON, 'the thaw',
+                    base.LOOK)
+        late = time.monotonic() - began - faults.LIMIT
         # Neither early nor, as the guard's, later.
         self.assertGreater(late, -1)
         self.measured('image-backed in Ceph, the cut hangs: thaw sent after '
@@ -145,7 +143,7 @@ class HangingTest(held.FaultTestCase, CephTestCase):
         self.measured('image-backed in Ceph, the cut hangs: thawed after '
                       'Ceph answers again', self.seconds_until_thawed())
         self.wait_until_lease_ends()
-        self.assert_refused(hanging.result(), held.DEADLINE)
+        self.assert_refused(hanging.result(), faults.DEADLINE)
         self.assertEqual(['freeze', 'thaw'], [
             call.action for call in self.guest.hook_log()[-2:]])
 
@@ -160,10 +158,6 @@ class CopiedTest(CephTestCase):
             self.assert_writing()
             self.assertTrue(self.has_job())
         self.wait_until_done()
-        record = self.user.record(held.image_id)
-        self.assertEqual('filesystem', record['consistency'], record)
-        self.assertFalse(self.user.needs_recovery(
-            held.image_id, self.lab.paths.run))
+        self.assert_healthy_image(held.image_id, held.calls)
         self.assertEqual(domain_id, self.domain_id())
         self.assert_no_snapshot()
-        self.assert_nothing_left()

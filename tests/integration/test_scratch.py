@@ -75,8 +75,8 @@ class FullTest(copies.CopyTestCase):
 
     @classmethod
     def setUpClass(cls) -> None:
-        lab = cls.find_lab()
-        cls.volume = cls.enterClassContext(small_volume(lab))
+        cls.volume = cls.enterClassContext(
+            small_volume(running.Lab.from_env()))
         cls.options = {'libvirt': {'snapshots_directory': cls.volume,
                                    'snapshot_compression': cls.compress}}
         super().setUpClass()

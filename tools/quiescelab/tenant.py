@@ -277,21 +277,3 @@ def record_of(image: Mapping[str, Any]) -> dict[str, str]:
     """:returns: the record on an image, without the properties' prefix."""
     return {key.removeprefix(PREFIX): value for key, value in image.items()
             if key.startswith(PREFIX)}
-
-
-def agent_commands(log: pathlib.Path, offset: int = 0) -> dict[str, int]:
-    """Count what libvirtd sent to guest agents, by its own log.
-
-    :param log: libvirtd's agent log
-    :param offset: where to begin, in bytes
-    :returns: how often each of freeze and thaw was sent
-    """
-    with log.open('rb') as stream:
-        stream.seek(offset)
-        text = stream.read()
-    # Only where it is sent: an error repeats the command that failed.
-    return {name: text.count(b'Send command \'{"execute":"guest-fsfreeze-%b"'
-                             % name.encode())
-            for name in ('freeze', 'thaw')}
-
-
