@@ -18,9 +18,11 @@ import time
 import typing
 import unittest
 
+from quiescelab import api
 from quiescelab import backends
 from quiescelab import guestctl
 from quiescelab import lab as running
+from quiescelab import servers
 from quiescelab import tenant
 from quiescelab import waiting
 
@@ -58,7 +60,7 @@ class LabTestCase(unittest.TestCase):
     #: Where the server is.
     host: running.Host
     user: tenant.Tenant
-    server: tenant.Json
+    server: api.Json
     guest: guestctl.Guest
 
     @classmethod
@@ -134,8 +136,8 @@ class LabTestCase(unittest.TestCase):
 
         :param poll: seconds between two looks
         """
-        tenant.wait(lambda: self.status() == status, tenant.BOOT_SECONDS,
-                    'status %s' % status, poll)
+        waiting.wait(lambda: self.status() == status, servers.BOOT_SECONDS,
+                     'status %s' % status, poll)
 
     def status(self) -> str:
         """:returns: the server's, as its owner sees it."""

@@ -21,10 +21,12 @@ import tempfile
 import time
 import typing
 
+from quiescelab import api
 from quiescelab import guestctl
 from quiescelab import logs
 from quiescelab import proc
-from quiescelab import tenant
+from quiescelab import volumes
+from quiescelab import waiting
 
 from tests.integration import base
 from tests.integration import snapshots
@@ -65,9 +67,8 @@ class CopyTestCase(snapshots.SnapshotTestCase):
     def require(self) -> None:
         """Have quiesce required until the end of the test."""
         image_id = self.user.image_named(self.image)['id']
-        self.user.api.change_image(image_id, 'add', 'os_require_quiesce',
-                                   'yes')
-        self.addCleanup(self.user.api.change_image, image_id, 'remove',
+        self.user.change_image(image_id, 'add', 'os_require_quiesce', 'yes')
+        self.addCleanup(self.user.change_image, image_id, 'remove',
                         'os_require_quiesce')
 
     def assert_writing(self) -> None:
@@ -75,8 +76,8 @@ class CopyTestCase(snapshots.SnapshotTestCase):
         log = (self.host.paths.data('nova') / 'instances' / self.server['id'] /
                'console.log')
         before = guestctl.console_progress(log)
-        tenant.wait(lambda: guestctl.console_progress(log) > before,
-                    base.SOON, 'the guest to write')
+        waiting.wait(lambda: guestctl.console_progress(log) > before,
+                     base.SOON, 'the guest to write')
 
     def assert_offline(self, taken: snapshots.Snapshotted) -> None:
         """It was taken of a guest that had shut itself down."""
@@ -105,8 +106,8 @@ class CopyTestCase(snapshots.SnapshotTestCase):
         """Have the guest run, from however it came to be off."""
         self.wait_until_done()
         self.user.act(self.server, 'reboot', {'type': 'HARD'})
-        tenant.wait(lambda: self.task_state() is not None, base.SOON,
-                    'the reboot to begin', 0.1)
+        waiting.wait(lambda: self.task_state() is not None, base.SOON,
+                     'the reboot to begin', 0.1)
         self.wait_for_status('ACTIVE')
         type(self).guest = self.user.ready(self.server)
 
@@ -118,10 +119,9 @@ class CopyTestCase(snapshots.SnapshotTestCase):
         """
         before = {one.pid for one in proc.everyone()}
         calls = self.agent_calls()
-        answer = self.user.act(self.server, 'createImage',
-                               {'name': 'test-held'})
+        image_id = self.user.begin_snapshot(self.server, 'test-held')
         self.addCleanup(self.remove_images, 'test-held')
-        held = HeldCopy(answer['image_id'], calls, self._catch(before))
+        held = HeldCopy(image_id, calls, self._catch(before))
         try:
             yield held
         finally:
@@ -173,13 +173,13 @@ class CopyTestCase(snapshots.SnapshotTestCase):
             self.user.fetch(image_id, copy)
             yield copy
 
-    def wait_until_done(self) -> tenant.Json:
+    def wait_until_done(self) -> api.Json:
         """Wait until Nova is done with a snapshot.
 
         :returns: the server
         """
-        tenant.wait(lambda: self.task_state() is None, tenant.SNAPSHOT_SECONDS,
-                    'the end of the snapshot')
+        waiting.wait(lambda: self.task_state() is None,
+                     volumes.SNAPSHOT_SECONDS, 'the end of the snapshot')
         return self.user.show(self.server)
 
     def task_state(self) -> str | None:

@@ -18,10 +18,11 @@ from typing import Any
 from xml.etree import ElementTree
 
 from quiescelab import guestctl
+from quiescelab import imaging
 from quiescelab import logs
 from quiescelab import proc
-from quiescelab import tenant
 from quiescelab import volumes
+from quiescelab import waiting
 
 from tests.integration import base
 from tests.integration import snapshots
@@ -46,7 +47,7 @@ class FaultTestCase(snapshots.SnapshotTestCase):
 
     def seconds_until_thawed(self) -> float:
         """Wait until the guest's agent says that it is thawed."""
-        return tenant.wait(self._thawed, base.SOON, 'the thaw', base.LOOK)
+        return waiting.wait(self._thawed, base.SOON, 'the thaw', base.LOOK)
 
     def _thawed(self) -> bool:
         try:
@@ -75,8 +76,8 @@ class FaultTestCase(snapshots.SnapshotTestCase):
 
     def wait_until_freeze_is_sent(self, calls: logs.AgentCalls) -> None:
         """Wait until libvirtd has sent the agent a freeze."""
-        tenant.wait(lambda: calls.sent['freeze'] > 0, base.SOON,
-                    'the freeze to be sent', base.LOOK)
+        waiting.wait(lambda: calls.sent['freeze'] > 0, base.SOON,
+                     'the freeze to be sent', base.LOOK)
 
     def stop_for_a_while(self, service: str) -> None:
         """Have a service and its children stand still."""
@@ -128,14 +129,14 @@ class HeldFreezeTestCase(FaultTestCase):
 
     def assert_put_away(self, image_id: str, reason: str) -> None:
         """An image is labelled and cannot be booted, and nothing is gone."""
-        tenant.wait(lambda: self.user.image(image_id)['status'] ==
-                    'deactivated', base.SOON, 'the image to be deactivated')
+        waiting.wait(lambda: self.user.image(image_id)['status'] ==
+                     'deactivated', base.SOON, 'the image to be deactivated')
         record = self.user.record(image_id)
         self.assertEqual('crash', record['consistency'], record)
         self.assertIn(reason, record['reason'])
         for snapshot_id in volumes.of_image(self.user.image(image_id)):
             self.user.volume_snapshot(snapshot_id)
-        tenant.wait(lambda: reason in str([
+        waiting.wait(lambda: reason in str([
             event for event in self.user.failures(self.server)
             if image_id in event]), base.SOON, 'an event of the image')
 
@@ -144,4 +145,4 @@ class HeldFreezeTestCase(FaultTestCase):
         # In one call: it may be on its way to be withdrawn.
         image = self.user.find_image(image_id)
         self.assertNotEqual(
-            'filesystem', tenant.record_of(image or {}).get('consistency'))
+            'filesystem', imaging.record_of(image or {}).get('consistency'))

@@ -23,10 +23,11 @@ import uuid
 
 import libvirt
 
+from quiescelab import api
 from quiescelab import errors
 from quiescelab import lab as running
 from quiescelab import logs
-from quiescelab import tenant
+from quiescelab import waiting
 
 from tests.integration import base
 
@@ -45,7 +46,7 @@ class Snapshotted:
     """
 
     def __init__(self, done: subprocess.CompletedProcess[str],
-                 image: tenant.Json | None, calls: logs.AgentCalls) -> None:
+                 image: api.Json | None, calls: logs.AgentCalls) -> None:
         self.said = done.stdout + done.stderr
         self.failed = done.returncode != 0
         self.image = image
@@ -98,10 +99,9 @@ class SnapshotTestCase(base.LabTestCase):
 
         :returns: the id of its image
         """
-        return str(self.user.act(
-            self.server, 'createImage', {'name': name})['image_id'])
+        return self.user.begin_snapshot(self.server, name)
 
-    def image_of(self, taken: Snapshotted) -> tenant.Json:
+    def image_of(self, taken: Snapshotted) -> api.Json:
         """:returns: the image of a snapshot that succeeded."""
         self.assertFalse(taken.failed, taken.said)
         assert taken.image is not None, taken.said
@@ -195,7 +195,7 @@ class SnapshotTestCase(base.LabTestCase):
                 event['event'] for event in self.user.events(self.server)
                 if event['result'] == 'Error'])
 
-        tenant.wait(told, base.SOON, 'an event that says: %s' % reason)
+        waiting.wait(told, base.SOON, 'an event that says: %s' % reason)
 
     # --- What a snapshot may leave ------------------------------------------
 
@@ -207,8 +207,8 @@ class SnapshotTestCase(base.LabTestCase):
 
     def wait_until_lease_ends(self) -> None:
         """Wait until nobody holds the guest frozen, or thinks so."""
-        tenant.wait(lambda: self.server['id'] not in self.leases(),
-                    base.SOON, 'the lease to end', base.LOOK)
+        waiting.wait(lambda: self.server['id'] not in self.leases(),
+                     base.SOON, 'the lease to end', base.LOOK)
 
     def duties(self) -> list[str]:
         """:returns: what requests of this test still owe, by their files.
@@ -225,8 +225,8 @@ class SnapshotTestCase(base.LabTestCase):
 
     def wait_until_nothing_is_owed(self) -> None:
         """Wait until all requests of this test have their end."""
-        tenant.wait(lambda: not self.duties(), 2 * base.SOON,
-                    'the duties to end')
+        waiting.wait(lambda: not self.duties(), 2 * base.SOON,
+                     'the duties to end')
 
     @property
     def snapshots(self) -> pathlib.Path:

@@ -14,7 +14,8 @@
 
 import subprocess
 
-from quiescelab import tenant
+
+from quiescelab import waiting
 
 from tests.integration import base
 from tests.integration import copies
@@ -90,8 +91,8 @@ class AnswersTest(copies.CopyTestCase, faults.FaultTestCase):
                  self.server['id']], stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL) as other:
             self.addCleanup(other.wait)
-            tenant.wait(lambda: 'guest-' in calls.text(),
-                        base.SOON, 'the other call', base.LOOK)
+            waiting.wait(lambda: 'guest-' in calls.text(),
+                         base.SOON, 'the other call', base.LOOK)
             taken = self.snapshot()
             self.assert_crash(taken, 'another command of the guest agent')
             self.assertEqual(snapshots.NO_CALLS, taken.sent)

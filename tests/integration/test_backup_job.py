@@ -21,7 +21,7 @@ import typing
 
 from quiescelab import oracle
 from quiescelab import proc
-from quiescelab import tenant
+from quiescelab import waiting
 
 from tests.integration import base
 from tests.integration import copies
@@ -83,8 +83,8 @@ class QcowDiskTest(copies.CopyTestCase):
             held.release()
             self.assertTrue(proc.wait_for_end([held.process], base.SOON))
             # The guard has none of nova-compute's rights on its files.
-            tenant.wait(lambda: not self.has_job(), base.SOON,
-                        'the job to end')
+            waiting.wait(lambda: not self.has_job(), base.SOON,
+                         'the job to end')
             others = self._place_of_another_host()
             self.lab.start('nova-compute')
         others.rmdir()
@@ -199,10 +199,10 @@ class DeletedServerTest(copies.CopyTestCase):
             self.user.delete(self.server)
             held.release()
             self.assertTrue(proc.wait_for_end([held.process], base.SOON))
-        tenant.wait(lambda: not self.user.images_named('test-held'),
-                    base.SOON, 'the image to go')
-        tenant.wait(lambda: set(self.snapshots.glob('*')) <= before,
-                    base.SOON, 'what the copy left to go')
+        waiting.wait(lambda: not self.user.images_named('test-held'),
+                     base.SOON, 'the image to go')
+        waiting.wait(lambda: set(self.snapshots.glob('*')) <= before,
+                     base.SOON, 'what the copy left to go')
 
 
 def info(image: pathlib.Path) -> dict[str, typing.Any]:

@@ -17,7 +17,7 @@ import typing
 import libvirt
 
 from quiescelab import proc
-from quiescelab import tenant
+from quiescelab import waiting
 
 from tests.integration import base
 from tests.integration import copies
@@ -83,7 +83,7 @@ class ForcedColdTest(copies.CopyTestCase):
         # The guest cannot run while another process has its disk.
         self.assertTrue(proc.wait_for_end([held.process], base.SOON))
         self.lab.start('nova-compute')
-        tenant.wait(lambda: not self.leases(), base.SOON, 'the thaw')
+        waiting.wait(lambda: not self.leases(), base.SOON, 'the thaw')
         self.assertEqual('ACTIVE', self.wait_until_done()['status'])
 
 

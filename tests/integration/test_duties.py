@@ -13,9 +13,10 @@
 """Whose image is whose, and what becomes of it, on real parts."""
 
 from quiescelab import errors
+from quiescelab import imaging
 from quiescelab import logs
-from quiescelab import tenant
 from quiescelab import volumes
+from quiescelab import waiting
 
 from tests.integration import base
 from tests.integration import faults
@@ -60,14 +61,18 @@ class DutiesTest(faults.HeldFreezeTestCase):
                 'quiesce_consistency'])
 
     def _refuse_second_volume(self) -> None:
-        self.lab.client('admin').set_volume_status(self.second, MAINTENANCE)
+        self._set_status_of_second(MAINTENANCE)
         self.addCleanup(self._accept_second_volume)
         with self.assertRaises(errors.LabError):
             self.create_image(self.new_name())
         self.seconds_until_thawed()
 
     def _accept_second_volume(self) -> None:
-        self.lab.client('admin').set_volume_status(self.second, 'in-use')
+        self._set_status_of_second('in-use')
+
+    def _set_status_of_second(self, status: str) -> None:
+        volumes.Owner(self.lab.client('admin')).set_volume_status(
+            self.second, status)
 
     def test_failed_request_owes_nothing_to_the_next_image(self) -> None:
         before = len(self.user.all_volume_snapshots())
@@ -83,7 +88,7 @@ class DutiesTest(faults.HeldFreezeTestCase):
         self.assertEqual([], self.leases())
         image = self.user.image(image_id)
         self.assertEqual('active', image['status'])
-        self.assertEqual({}, tenant.record_of(image))
+        self.assertEqual({}, imaging.record_of(image))
         # One that the failed request left behind, and those of the image.
         self.assertEqual(before + 3, len(self.user.all_volume_snapshots()))
 
@@ -104,8 +109,8 @@ class DutiesTest(faults.HeldFreezeTestCase):
         self.wait_until_lease_ends()
         self.lab.go_on('cinder-volume')
         following = self.in_background(self.create_image, self.new_name())
-        tenant.wait(lambda: len(self.duties()) == 2, base.SOON,
-                    'the next request')
+        waiting.wait(lambda: len(self.duties()) == 2, base.SOON,
+                     'the next request')
         self.lab.go_on('glance-api')
         self.assert_good(following.result())
         self.assert_put_away(lapsed, faults.DEADLINE)

@@ -12,8 +12,9 @@
 
 """What fails while a disk is copied, on real parts."""
 
+from quiescelab import servers
 from quiescelab.services import nova
-from quiescelab import tenant
+from quiescelab import waiting
 
 from tests.integration import base
 from tests.integration import copies
@@ -33,8 +34,8 @@ class CopyFaultsTest(copies.CopyTestCase, faults.FaultTestCase):
             self.restart_libvirtd()
             self.assertTrue(self.has_job())
         self.wait_until_done()
-        tenant.wait(lambda: not self.left_over(), base.SOON,
-                    'the files to go')
+        waiting.wait(lambda: not self.left_over(), base.SOON,
+                     'the files to go')
         self.assert_healthy_image(copy.image_id, None)
 
     def test_nova_compute_is_killed(self) -> None:
@@ -42,14 +43,14 @@ class CopyFaultsTest(copies.CopyTestCase, faults.FaultTestCase):
         with self.held_copy() as copy:
             self.lab.kill(nova.COMPUTE)
             self.measured('nova-compute is killed: its backup job ends',
-                          tenant.wait(lambda: not self.has_job(), base.SOON,
-                                      'the job to end', base.LOOK))
+                          waiting.wait(lambda: not self.has_job(), base.SOON,
+                                       'the job to end', base.LOOK))
             self.assert_writing()
             self.assertEqual(1, len(self.left_over()))
             self.assertEqual(1, len(self.duties()))
         self.lab.start(nova.COMPUTE)
-        tenant.wait(lambda: not self.left_over() and not self.duties(),
-                    tenant.BOOT_SECONDS, 'the files to go')
+        waiting.wait(lambda: not self.left_over() and not self.duties(),
+                     servers.BOOT_SECONDS, 'the files to go')
         self.assert_nothing_left()
         self.user.remove_image(self.user.image(copy.image_id))
         self.wait_until_done()

@@ -17,7 +17,7 @@ import time
 
 from quiescelab import errors
 from quiescelab import logs
-from quiescelab import tenant
+from quiescelab import waiting
 
 from tests.integration import base
 from tests.integration import faults
@@ -90,7 +90,7 @@ class DeadlineTest(faults.HeldFreezeTestCase):
         request = self.in_background(self.create_image, name)
         self.wait_until_freeze_is_sent(calls)
         self.stop_for_a_while(service)
-        tenant.wait(self.guest.frozen, base.SOON, 'the freeze', base.LOOK)
+        waiting.wait(self.guest.frozen, base.SOON, 'the freeze', base.LOOK)
         return request, name
 
     def test_freeze_that_lands_after_its_time_limit(self) -> None:
@@ -126,8 +126,8 @@ class DeadlineTest(faults.HeldFreezeTestCase):
         self.assert_put_away(image_id, faults.DEADLINE)
 
     def _wait_for_deadline(self) -> None:
-        tenant.wait(lambda: 'may still be frozen' in self._log.text(),
-                    base.SOON, 'the deadline')
+        waiting.wait(lambda: 'may still be frozen' in self._log.text(),
+                     base.SOON, 'the deadline')
 
     def _resume(self) -> None:
         if self.guest.virsh('domstate').strip() == 'paused':

@@ -15,8 +15,9 @@
 import time
 
 from nova_quiesce.freeze import watched_lease
+from quiescelab import api
 from quiescelab import guestctl
-from quiescelab import tenant
+from quiescelab import waiting
 
 from tests.integration import base
 from tests.integration import faults
@@ -32,7 +33,7 @@ class ImageBackedFaultsTest(faults.FaultTestCase):
     image = faults.LIMITED
     properties = faults.LIMITED_PROPERTIES
 
-    other: tenant.Json
+    other: api.Json
     other_guest: guestctl.Guest
 
     @classmethod
@@ -55,7 +56,7 @@ class ImageBackedFaultsTest(faults.FaultTestCase):
 
     def _wait_for_end_of_freeze(self) -> None:
         # The hook logs the freeze as it ends, and the thaw after that.
-        tenant.wait(
+        waiting.wait(
             lambda: self.guest.agent_alive() and not self.guest.frozen(),
             base.SOON, 'the late freeze to be thawed')
 
@@ -77,11 +78,10 @@ class ImageBackedFaultsTest(faults.FaultTestCase):
         self.assertFalse(self.other_guest.frozen())
         self.wait_until_lease_ends()
 
-    def _snapshot_other(self) -> tenant.Json:
-        image_id = self.user.act(self.other, 'createImage',
-                                 {'name': 'test-other'})['image_id']
-        tenant.wait(lambda: self.user.image(image_id)['status'] == 'active',
-                    base.SOON, 'the snapshot of the other instance')
+    def _snapshot_other(self) -> api.Json:
+        image_id = self.user.begin_snapshot(self.other, 'test-other')
+        waiting.wait(lambda: self.user.image(image_id)['status'] == 'active',
+                     base.SOON, 'the snapshot of the other instance')
         image = self.user.image(image_id)
         self.user.remove_image(image)
         return image
@@ -94,7 +94,7 @@ class ImageBackedFaultsTest(faults.FaultTestCase):
         self.wait_until_freeze_is_sent(calls)
         with self.domain() as domain, foreign.backup(
                 domain, self.lab.paths.run) as see:
-            tenant.wait(self.guest.frozen, base.SOON, 'the freeze', base.LOOK)
+            waiting.wait(self.guest.frozen, base.SOON, 'the freeze', base.LOOK)
             self.seconds_until_thawed()
             self.wait_until_lease_ends()
             # By nova-compute itself: the guard would be later.
@@ -117,7 +117,7 @@ class ImageBackedFaultsTest(faults.FaultTestCase):
         self.guest.console('echo 0 > %s/thaw-delay; killall fsfreeze-hook'
                            % guestctl.KNOBS)
         self.measured('a thaw hook hangs: its freeze is over after the hook '
-                      'is', tenant.wait(
+                      'is', waiting.wait(
                           lambda: self.server['id'] not in self.leases(),
                           base.SOON, 'the lease to end', base.LOOK))
         self.assert_no_response_timeout()

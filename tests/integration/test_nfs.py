@@ -16,8 +16,9 @@ import pathlib
 import tempfile
 import typing
 
-from quiescelab import tenant
+from quiescelab import api
 from quiescelab import volumes
+from quiescelab import waiting
 
 from tests.integration import base
 from tests.integration import foreign
@@ -43,10 +44,10 @@ class NfsTestCase(snapshots.SnapshotTestCase):
 
     def _wait_until_snapshots_are_gone(self) -> None:
         # Their files are merged, by Nova, while the guest writes.
-        tenant.wait(lambda: not self.user.volume_snapshots(self.volume_id),
-                    tenant.SNAPSHOT_SECONDS, 'the snapshots to go')
+        waiting.wait(lambda: not self.user.volume_snapshots(self.volume_id),
+                     volumes.SNAPSHOT_SECONDS, 'the snapshots to go')
 
-    def snapshot_volume(self) -> tenant.Json:
+    def snapshot_volume(self) -> api.Json:
         """Have Cinder snapshot the volume, and nothing else.
 
         :returns: the snapshot, available or in error
@@ -57,7 +58,7 @@ class NfsTestCase(snapshots.SnapshotTestCase):
         self.addCleanup(self.user.remove_volume_snapshot, taken['id'])
         return taken
 
-    def assert_taken(self, taken: tenant.Json, sent: dict[str, int],
+    def assert_taken(self, taken: api.Json, sent: dict[str, int],
                      needs_recovery: bool) -> None:
         """A snapshot of the volume alone is there, and what it is worth."""
         self.assertEqual('available', taken['status'])

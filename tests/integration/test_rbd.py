@@ -17,7 +17,7 @@ import time
 import unittest
 
 from quiescelab import lab as running
-from quiescelab import tenant
+from quiescelab import waiting
 
 from nova_quiesce.freeze import watched_lease
 from tests.integration import base
@@ -52,7 +52,7 @@ class CephTestCase(copies.CopyTestCase):
         self.assertEqual([], self.rbd('snap', 'ls', self.disk))
 
 
-class DirectTest(CephTestCase):
+class DirectTestCase(CephTestCase):
     """The image was in Ceph, too, so nothing has to be copied."""
 
     @classmethod
@@ -63,6 +63,10 @@ class DirectTest(CephTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.addCleanup(self.assert_no_snapshot)
+
+
+class DirectTest(DirectTestCase):
+    """Quiesce is preferred, or required."""
 
     def test_required_and_healthy(self) -> None:
         self.require()
@@ -105,19 +109,10 @@ class DirectTest(CephTestCase):
         self.assert_crash(taken, 'not connected')
 
 
-class HangingTest(faults.FaultTestCase, CephTestCase):
+class HangingTest(faults.FaultTestCase, DirectTestCase):
     """Guests may be frozen for a few seconds."""
 
     properties = faults.LIMITED_PROPERTIES
-
-    @classmethod
-    def upload(cls) -> None:
-        """Make the image, in Glance's store in Ceph."""
-        cls.user.upload_raw(cls.image, 'ceph', **cls.properties)
-
-    def setUp(self) -> None:
-        super().setUp()
-        self.addCleanup(self.assert_no_snapshot)
 
     def test_cut_that_hangs(self) -> None:
         """A new snapshot needs a number of Ceph's monitor; writes do not.
@@ -130,10 +125,10 @@ class HangingTest(faults.FaultTestCase, CephTestCase):
         hanging = self.in_background(self.snapshot)
         self.wait_until_freeze_is_sent(calls)
         self.stop_for_a_while('ceph-mon')
-        tenant.wait(self.guest.frozen, base.SOON, 'the freeze', base.LOOK)
+        waiting.wait(self.guest.frozen, base.SOON, 'the freeze', base.LOOK)
         began = time.monotonic()
-        tenant.wait(lambda: calls.sent['thaw'] > 0, base.SOON, 'the thaw',
-                    base.LOOK)
+        waiting.wait(lambda: calls.sent['thaw'] > 0, base.SOON, 'the thaw',
+                     base.LOOK)
         late = time.monotonic() - began - faults.LIMIT
         # Neither early nor, as the guard's, later.
         self.assertGreater(late, -1)

@@ -27,7 +27,7 @@ from quiescelab import logs
 from quiescelab import proc
 from quiescelab.services import nova
 from quiescelab import system
-from quiescelab import tenant
+from quiescelab import waiting
 
 from tests.integration import base
 from tests.integration import faults
@@ -99,7 +99,7 @@ class DyingServiceTest(faults.HeldFreezeTestCase):
         self.assert_nothing_claimed(image_id)
         self.assertEqual(1, len(self.duties()))
         self.lab.start(nova.COMPUTE)
-        tenant.wait(lambda: 'not written yet' in str(
+        waiting.wait(lambda: 'not written yet' in str(
             self.user.failures(self.server)), base.SOON, 'an event')
         self.assertEqual('active', self.user.image(image_id)['status'])
         self.assert_judged_with_the_next_request(image_id)
@@ -148,7 +148,7 @@ class DyingServiceTest(faults.HeldFreezeTestCase):
 
     def _assert_order(self, log: logs.NewLines, first: str,
                       second: str) -> None:
-        tenant.wait(lambda: second in log.text(), base.SOON, second)
+        waiting.wait(lambda: second in log.text(), base.SOON, second)
         self.assertLess(log.text().index(first), log.text().index(second))
 
     def test_all_processes_killed_beside_a_guard_of_its_own(self) -> None:
@@ -174,7 +174,7 @@ class DyingServiceTest(faults.HeldFreezeTestCase):
             guard = subprocess.Popen(argv, cwd='/', stdout=log, stderr=log,
                                      env=system.environment())
         try:
-            tenant.wait(path.exists, base.SOON, 'the guard to listen')
+            waiting.wait(path.exists, base.SOON, 'the guard to listen')
             yield path
         finally:
             guard.terminate()

@@ -22,7 +22,7 @@ import libvirt
 
 from quiescelab import proc
 from quiescelab.services import nova
-from quiescelab import tenant
+from quiescelab import waiting
 
 from tests.integration import base
 from tests.integration import copies
@@ -47,7 +47,7 @@ class ShutOffTest(copies.CopyTestCase, faults.FaultTestCase):
                  if self.server['id'] in proc.arguments(one) and
                  '-uuid' in proc.arguments(one))
         qemu.signal(number)
-        tenant.wait(self._is_off, base.SOON, 'QEMU to end')
+        waiting.wait(self._is_off, base.SOON, 'QEMU to end')
 
     def _is_off(self) -> bool:
         with self.domain() as domain:

@@ -21,7 +21,8 @@ from quiescelab import errors
 from quiescelab import guestctl
 from quiescelab import logs
 from quiescelab import proc
-from quiescelab import tenant
+from quiescelab import servers
+from quiescelab import waiting
 
 from tests.integration import base
 from tests.integration import copies
@@ -79,7 +80,7 @@ class VolumeBackedTest(hosts.TwoHostsTestCase, faults.HeldFreezeTestCase):
         worker, = self.lab.serving('nova')
         worker.signal(signal.SIGSTOP)
         self.addCleanup(worker.signal, signal.SIGCONT)
-        tenant.wait(self.guest.frozen, base.SOON, 'the freeze', base.LOOK)
+        waiting.wait(self.guest.frozen, base.SOON, 'the freeze', base.LOOK)
         self.assertEqual([self.server['id']], self.leases())
         return image_id, worker
 
@@ -87,7 +88,7 @@ class VolumeBackedTest(hosts.TwoHostsTestCase, faults.HeldFreezeTestCase):
         """Whoever thaws it has to be there when it lands."""
         self.be_on(self.second)
         calls = self._hook_calls()
-        self.set_hook(freeze_delay=tenant.BOOT_SECONDS)
+        self.set_hook(freeze_delay=servers.BOOT_SECONDS)
         self.addCleanup(self._thaw_what_nobody_thaws)
         self.assert_conflict(self.new_name(), 'not frozen within %d s'
                              % FREEZE_TIMEOUT)
@@ -114,7 +115,7 @@ class VolumeBackedTest(hosts.TwoHostsTestCase, faults.HeldFreezeTestCase):
 
     def _thaw_what_nobody_thaws(self) -> None:
         self._let_freeze_land()
-        tenant.wait(self.guest.agent_alive, base.SOON, 'the agent')
+        waiting.wait(self.guest.agent_alive, base.SOON, 'the agent')
         if self.guest.frozen():
             self.guest.agent('guest-fsfreeze-thaw')
 

@@ -22,6 +22,7 @@ import dataclasses
 import pathlib
 import tempfile
 
+from quiescelab import api
 from quiescelab import console
 from quiescelab import errors
 from quiescelab import lab as running
@@ -101,7 +102,7 @@ def run(lab: running.Lab) -> int:
 
 
 def _server(user: tenant.Tenant, case: _Case,
-            screen: console.Console) -> tenant.Json:
+            screen: console.Console) -> api.Json:
     for server in user.servers():
         if server['name'] == case.name:
             if user.show(server)['status'] == 'ACTIVE':
@@ -113,7 +114,7 @@ def _server(user: tenant.Tenant, case: _Case,
     return user.boot(case.name, case.image, case.from_volume)
 
 
-def _snapshot(user: tenant.Tenant, case: _Case, server: tenant.Json,
+def _snapshot(user: tenant.Tenant, case: _Case, server: api.Json,
               screen: console.Console,
               scratch: pathlib.Path) -> _Result:
     for image in user.images_named(case.name):

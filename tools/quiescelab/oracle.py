@@ -17,6 +17,7 @@ frozen or unmounted. A copy with the flag clear was cut inside a freeze, or
 offline; fsck and databases' own checks pass in either case and prove nothing.
 """
 
+from collections.abc import Callable
 from collections.abc import Iterator
 import contextlib
 import dataclasses
@@ -89,6 +90,20 @@ def needs_recovery(image: pathlib.Path) -> bool:
     if 'has_journal' not in features:
         raise OracleError(f'{image}: the filesystem has no journal')
     return 'needs_recovery' in features
+
+
+def copy_needs_recovery(copy: pathlib.Path,
+                        make: Callable[[pathlib.Path], None]) -> bool:
+    """Tell the same of a copy that is made for that, and removed.
+
+    :param copy: where the copy is to be
+    :param make: makes it there
+    """
+    try:
+        make(copy)
+        return needs_recovery(copy)
+    finally:
+        copy.unlink(missing_ok=True)
 
 
 def last_line(image: pathlib.Path) -> int:
