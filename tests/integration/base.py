@@ -140,7 +140,7 @@ class LabTestCase(unittest.TestCase):
                      'status %s' % status, poll)
 
     def status(self) -> str:
-        """:returns: the server's, as its owner sees it."""
+        """Return the server's, as its owner sees it."""
         return str(self.user.show(self.server)['status'])
 
     @contextlib.contextmanager

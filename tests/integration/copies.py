@@ -72,7 +72,7 @@ class CopyTestCase(snapshots.SnapshotTestCase):
                         'os_require_quiesce')
 
     def assert_writing(self) -> None:
-        """As ever, but without nova-compute, which may be down or stuck."""
+        """The guest writes; nova-compute, which may be stuck, is not asked."""
         log = (self.host.paths.data('nova') / 'instances' / self.server['id'] /
                'console.log')
         before = guestctl.console_progress(log)
@@ -80,7 +80,7 @@ class CopyTestCase(snapshots.SnapshotTestCase):
                      base.SOON, 'the guest to write')
 
     def assert_offline(self, taken: snapshots.Snapshotted) -> None:
-        """It was taken of a guest that had shut itself down."""
+        """A snapshot was taken of a guest that had shut itself down."""
         record = self.record_of(taken)
         self.assertEqual('offline', record['consistency'], record)
         self.assertEqual(snapshots.NO_CALLS, taken.sent)
@@ -98,7 +98,7 @@ class CopyTestCase(snapshots.SnapshotTestCase):
 
     @property
     def note(self) -> pathlib.Path:
-        """What nova-compute notes of a guest that shut itself down."""
+        """The note that nova-compute makes when a guest shuts itself down."""
         return (self.host.paths.data('nova') / 'quiesce' / 'shutdowns' /
                 ('%s.shutdown' % self.server['id']))
 
@@ -183,13 +183,13 @@ class CopyTestCase(snapshots.SnapshotTestCase):
         return self.user.show(self.server)
 
     def task_state(self) -> str | None:
-        """What Nova is doing with the server."""
+        """Return what Nova is doing with the server."""
         state: str | None = self.user.show(self.server)[
             'OS-EXT-STS:task_state']
         return state
 
     def domain_id(self) -> int:
-        """Which start of the domain this is."""
+        """Return the number of the domain's present start."""
         with self.domain() as domain:
             return int(domain.ID())
 

@@ -57,7 +57,7 @@ class FaultTestCase(snapshots.SnapshotTestCase):
             return False
 
     def seconds_frozen(self) -> float:
-        """How long the latest freeze lasted, by the guest's own clock.
+        """Return how long the latest freeze lasted, by the guest's own clock.
 
         From the end of its freeze hook, after which the agent freezes, to the
         begin of its thaw hook, before which it thawed.

@@ -60,7 +60,7 @@ class TwoHostsTestCase(base.LabTestCase):
 
     @property
     def other_host(self) -> running.Host:
-        """Where the server is not."""
+        """The host where the server is not."""
         return next(host for host in self.hosts if host != self.host)
 
     def be_on(self, host: running.Host) -> None:

@@ -54,7 +54,7 @@ class Snapshotted:
 
     @property
     def sent(self) -> dict[str, int]:
-        """How often the agent was sent each command, until now.
+        """The number of freezes and of thaws that were sent, until now.
 
         A volume-backed snapshot's thaw comes after the request returned, and
         before its record.
@@ -70,7 +70,7 @@ class SnapshotTestCase(base.LabTestCase):
         self._owed_before = set(self._all_duties())
 
     def agent_calls(self) -> logs.AgentCalls:
-        """:returns: what the guest's host sends to agents from now on."""
+        """Return what the guest's host sends to agents from now on."""
         return logs.AgentCalls(self.host.paths.agent_log)
 
     def snapshot(self) -> Snapshotted:
@@ -84,7 +84,7 @@ class SnapshotTestCase(base.LabTestCase):
         return Snapshotted(done, found[0] if found else None, calls)
 
     def new_name(self) -> str:
-        """:returns: a name for an image, which goes when the test ends."""
+        """Return a name for an image, which goes when the test ends."""
         name = 'test-%s' % uuid.uuid4()
         self.addCleanup(self._remove, name)
         return name
@@ -102,13 +102,13 @@ class SnapshotTestCase(base.LabTestCase):
         return self.user.begin_snapshot(self.server, name)
 
     def image_of(self, taken: Snapshotted) -> api.Json:
-        """:returns: the image of a snapshot that succeeded."""
+        """Return the image of a snapshot that succeeded."""
         self.assertFalse(taken.failed, taken.said)
         assert taken.image is not None, taken.said
         return taken.image
 
     def record_of(self, taken: Snapshotted) -> dict[str, str]:
-        """:returns: the record of a snapshot that succeeded."""
+        """Return the record of a snapshot that succeeded."""
         return self.user.record(self.image_of(taken)['id'])
 
     def needs_recovery(self, image_id: str) -> bool:
@@ -200,7 +200,7 @@ class SnapshotTestCase(base.LabTestCase):
     # --- What a snapshot may leave ------------------------------------------
 
     def leases(self) -> list[str]:
-        """:returns: the instances that may be frozen, by their leases."""
+        """Return the instances that may be frozen, by their leases."""
         return [name.partition('.')[0] for host in self.hosts
                 for name in os.listdir(_notes_of(host))
                 if name.endswith('.lease')]
@@ -211,7 +211,7 @@ class SnapshotTestCase(base.LabTestCase):
                      base.SOON, 'the lease to end', base.LOOK)
 
     def duties(self) -> list[str]:
-        """:returns: what requests of this test still owe, by their files.
+        """Return what requests of this test still owe, by their files.
 
         An image that another test deleted before it was found is looked for
         some minutes more.
@@ -230,11 +230,11 @@ class SnapshotTestCase(base.LabTestCase):
 
     @property
     def snapshots(self) -> pathlib.Path:
-        """Where snapshots are made."""
+        """The directory in which snapshots are made."""
         return self.host.paths.data('nova') / 'instances' / 'snapshots'
 
     def left_over(self) -> list[pathlib.Path]:
-        """:returns: the directories of backup jobs."""
+        """Return the directories of backup jobs."""
         return list(self.snapshots.glob('quiesce-*'))
 
     @contextlib.contextmanager

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What an agent may answer, on a real one: nothing is misread."""
+"""Answers that an agent may give, on a real one: none is misread."""
 
 import subprocess
 

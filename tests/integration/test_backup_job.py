@@ -206,13 +206,13 @@ class DeletedServerTest(copies.CopyTestCase):
 
 
 def info(image: pathlib.Path) -> dict[str, typing.Any]:
-    """What ``qemu-img`` says of an image."""
+    """Return what ``qemu-img`` says of an image."""
     found: dict[str, typing.Any] = json.loads(_qemu_img('info', image))
     return found
 
 
 def is_compressed(image: pathlib.Path) -> bool:
-    """Whether there are compressed clusters in an image."""
+    """Tell whether there are compressed clusters in an image."""
     if info(image)['format'] == 'raw':
         return False
     return bool(json.loads(_qemu_img('check', image)).get(

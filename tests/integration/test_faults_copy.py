@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What fails while a disk is copied, on real parts."""
+"""Faults while a disk is copied, on real parts."""
 
 from quiescelab import servers
 from quiescelab.services import nova

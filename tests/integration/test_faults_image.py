@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What fails around image-backed snapshots, on real parts."""
+"""Faults around image-backed snapshots, on real parts."""
 
 import time
 

@@ -68,11 +68,11 @@ class NfsTestCase(snapshots.SnapshotTestCase):
                 taken['id'], pathlib.Path(scratch)))
 
     def sent(self) -> dict[str, int]:
-        """What the agent was sent since :meth:`snapshot_volume`."""
+        """Return what the agent was sent since :meth:`snapshot_volume`."""
         return self._calls.sent
 
     def status_of_volume_snapshot(self, taken: snapshots.Snapshotted) -> str:
-        """What became of the one volume snapshot of an image."""
+        """Return what became of the one volume snapshot of an image."""
         snapshot_id, = volumes.of_image(self.image_of(taken))
         return str(self.user.complete(snapshot_id)['status'])
 

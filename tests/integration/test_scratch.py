@@ -87,7 +87,7 @@ class FullTest(copies.CopyTestCase):
 
     @property
     def snapshots(self) -> pathlib.Path:
-        """Where snapshots are made."""
+        """The directory in which snapshots are made."""
         return self.volume
 
     def setUp(self) -> None:
@@ -129,7 +129,7 @@ class FullTest(copies.CopyTestCase):
 
 
 class FullDuringUploadTest(FullTest):
-    """The same where the image is uploaded while the disk is read."""
+    """The same, and the image is uploaded while the disk is read."""
 
     compress = False
 

@@ -120,7 +120,7 @@ class DyingServiceTest(faults.HeldFreezeTestCase):
         self.assert_judged_with_the_next_request(image_id)
 
     def assert_judged_with_the_next_request(self, image_id: str) -> None:
-        """What one nova-compute has left open, the next one does."""
+        """The next nova-compute does what one has left open."""
         self.lab.go_on('cinder-volume')
         calls = self.agent_calls()
         self.assert_healthy_image(self.create_image(self.new_name()), calls)

@@ -90,7 +90,7 @@ class Cloud(servers.User):
 
 
 def sign_in() -> api.Client:
-    """:returns: a client of the cloud that ``clouds.yaml`` describes."""
+    """Return a client of the cloud that ``clouds.yaml`` describes."""
     user: dict[str, str] = config.get_cloud_region(
         cloud=CLOUD).get_auth_args()
 

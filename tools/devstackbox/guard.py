@@ -180,7 +180,7 @@ def _beside_a_service(case: Case) -> None:
 
 
 def is_service() -> bool:
-    """Whether the guard is a service of its own."""
+    """Tell whether the guard is a service of its own."""
     done = subprocess.run(['systemctl', 'is-active', '--quiet', GUARD],
                           check=False)
     return done.returncode == 0
@@ -200,14 +200,14 @@ def settings(line: str) -> Iterator[None]:
 
 
 def act(*arguments: str) -> Action:
-    """:returns: a call of systemctl, for later."""
+    """Return a call of systemctl, for later."""
     return lambda: systemctl(*arguments)
 
 
 def systemctl(*arguments: str) -> None:
     """Run systemctl.
 
-    :raises LabError: when it fails
+    :raises LabError: it fails
     """
     done = subprocess.run(['systemctl', *arguments], capture_output=True,
                           text=True, check=False)

@@ -60,11 +60,11 @@ class Client:
         self._sign_in(user, password)
 
     def get(self, service: str, path: str) -> Any:
-        """:returns: the JSON that a GET answers."""
+        """Return the JSON that a GET answers."""
         return self.call('GET', service, path)
 
     def post(self, service: str, path: str, body: object) -> Any:
-        """:returns: the JSON that a POST answers."""
+        """Return the JSON that a POST answers."""
         return self.call('POST', service, path, body)
 
     def call(self, method: str, service: str, path: str, body: object = None,

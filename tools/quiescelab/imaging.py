@@ -31,7 +31,7 @@ class ImageOwner(volumes.Owner):
     """A user who has images."""
 
     def image_named(self, name: str) -> api.Json:
-        """:returns: the first image of a name.
+        """Return the first image of a name.
 
         :raises LabError: there is none
         """
@@ -41,19 +41,19 @@ class ImageOwner(volumes.Owner):
         return found[0]
 
     def images_named(self, name: str) -> list[api.Json]:
-        """:returns: the images of a name."""
+        """Return the images of a name."""
         answer = self.api.get('glance', f'/v2/images?name={name}')
         found: list[api.Json] = answer['images']
         return found
 
     def find_image(self, image_id: str) -> api.Json | None:
-        """:returns: an image as it is now, if it is there."""
+        """Return an image as it is now, if it is there."""
         answer = self.api.get('glance', '/v2/images?limit=1000')
         return next((image for image in answer['images']
                      if image['id'] == image_id), None)
 
     def image(self, image_id: str) -> api.Json:
-        """:returns: an image as it is now."""
+        """Return an image as it is now."""
         found: api.Json = self.api.get('glance', f'/v2/images/{image_id}')
         return found
 
@@ -110,6 +110,6 @@ class ImageOwner(volumes.Owner):
 
 
 def record_of(image: Mapping[str, Any]) -> dict[str, str]:
-    """:returns: the record on an image, without the properties' prefix."""
+    """Return the record on an image, without the properties' prefix."""
     return {key.removeprefix(PREFIX): value for key, value in image.items()
             if key.startswith(PREFIX)}

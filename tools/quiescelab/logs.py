@@ -26,7 +26,7 @@ class NewLines:
         self._offset = path.stat().st_size
 
     def text(self) -> str:
-        """:returns: the lines that have come until now."""
+        """Return the lines that have come until now."""
         with self._path.open('rb') as stream:
             stream.seek(self._offset)
             return stream.read().decode(errors='replace')
@@ -40,7 +40,7 @@ class AgentCalls(NewLines):
 
     @property
     def sent(self) -> dict[str, int]:
-        """How often each of freeze and thaw was sent until now."""
+        """The number of freezes and of thaws that were sent until now."""
         text = self.text()
         # Only where it is sent: an error repeats the command that failed.
         return {name: text.count(

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What a copy of a disk tells about the moment it was taken.
+"""Looks into a copy of a disk, which tells how it was taken.
 
 ext4 sets ``needs_recovery`` while it is mounted and clears it when it is
 frozen or unmounted. A copy with the flag clear was cut inside a freeze, or
@@ -81,7 +81,7 @@ def needs_recovery(image: pathlib.Path) -> bool:
 
     :param image: a disk image in any format of qemu-img, which nobody writes
         to; its ext4 is in a partition of an MBR or takes the whole disk
-    :raises: OracleError if there is no ext4 with a journal
+    :raises OracleError: there is no ext4 with a journal
     """
     with _filesystem(image) as raw:
         header = _run('dumpe2fs', '-h', raw).decode(errors='replace')
@@ -114,7 +114,7 @@ def last_line(image: pathlib.Path) -> int:
 
     :param image: as in :func:`needs_recovery`
     :returns: the number on the last complete line, 0 if there is none
-    :raises: OracleError if there is no ext4, or not the writer's file
+    :raises OracleError: there is no ext4, or not the writer's file
     """
     complete = content(image, WRITER_FILE).rpartition(b'\n')[0].splitlines()
     try:
@@ -128,7 +128,7 @@ def content(image: pathlib.Path, path: str) -> bytes:
 
     :param image: as in :func:`needs_recovery`
     :param path: the file's in the guest
-    :raises: OracleError if there is no ext4, or not the file
+    :raises OracleError: there is no ext4, or not the file
     """
     with _filesystem(image) as raw:
         # debugfs ends with status 0 in any case.

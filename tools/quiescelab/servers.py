@@ -79,7 +79,7 @@ class User(imaging.ImageOwner):
                      f'server {server["id"]} to become active')
 
     def show(self, server: api.Json) -> api.Json:
-        """:returns: a server as it is now."""
+        """Return a server as it is now."""
         answer = self.api.get('nova', _path(server))
         found: api.Json = answer['server']
         return found
@@ -101,7 +101,7 @@ class User(imaging.ImageOwner):
                      f'server {server["id"]} to go')
 
     def servers(self) -> list[api.Json]:
-        """:returns: the user's servers."""
+        """Return the user's servers."""
         found: list[api.Json] = self.api.get(
             'nova', '/v2.1/servers')['servers']
         return found
@@ -115,7 +115,7 @@ class User(imaging.ImageOwner):
         return self._events_of(server, latest['request_id'])
 
     def failures(self, server: api.Json) -> list[str]:
-        """:returns: the events of a server's snapshots that failed."""
+        """Return the events of a server's snapshots that failed."""
         return [event['event'] for action in self._actions(server)
                 if action['action'] == 'createImage'
                 for event in self._events_of(server, action['request_id'])

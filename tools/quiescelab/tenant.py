@@ -53,7 +53,7 @@ class Tenant(servers.User):
                      f'the guest of server {server["id"]} to write')
 
     def lines(self, server: api.Json) -> int:
-        """:returns: how many lines a guest says it has on its disk."""
+        """Return how many lines a guest says it has on its disk."""
         answer = self.act(server, 'os-getConsoleOutput', {'length': 20})
         return guestctl.last_number(answer['output'].encode())
 

@@ -37,13 +37,13 @@ class Owner:
         self.api = client
 
     def root_volume(self, server: api.Json) -> str:
-        """:returns: the id of the only volume of a server."""
+        """Return the id of the only volume of a server."""
         path = f'/v2.1/servers/{server["id"]}/os-volume_attachments'
         attachment, = self.api.get('nova', path)['volumeAttachments']
         return str(attachment['volumeId'])
 
     def volume(self, volume_id: str) -> api.Json:
-        """:returns: a volume as it is now."""
+        """Return a volume as it is now."""
         found: api.Json = self.api.get('cinder', self._volume(volume_id))[
             'volume']
         return found
@@ -82,7 +82,7 @@ class Owner:
                      f'volume {volume_id} to be {status}')
 
     def all_volume_snapshots(self) -> list[api.Json]:
-        """:returns: the user's volume snapshots, unless they are going."""
+        """Return the user's volume snapshots, unless they are going."""
         return self._snapshots_that_are('creating', 'available', 'error')
 
     def snapshot_volume(self, volume_id: str,
@@ -110,13 +110,13 @@ class Owner:
         return self.volume_snapshot(snapshot_id)
 
     def volume_snapshot(self, snapshot_id: str) -> api.Json:
-        """:returns: a volume snapshot as it is now."""
+        """Return a volume snapshot as it is now."""
         answer = self.api.get('cinder', self._snapshot(snapshot_id))
         found: api.Json = answer['snapshot']
         return found
 
     def volume_snapshots(self, volume_id: str) -> list[api.Json]:
-        """:returns: the snapshots of a volume."""
+        """Return the snapshots of a volume."""
         path = f'/v3/{self.api.project}/snapshots?volume_id={volume_id}'
         found: list[api.Json] = self.api.get('cinder', path)['snapshots']
         return found
@@ -155,7 +155,7 @@ class Owner:
 
 
 def of_image(image: Mapping[str, Any]) -> list[str]:
-    """:returns: the ids of the volume snapshots that an image stands for."""
+    """Return the ids of the volume snapshots that an image stands for."""
     mapping = json.loads(image.get('block_device_mapping') or '[]')
     return [entry['snapshot_id'] for entry in mapping
             if entry.get('snapshot_id')]
