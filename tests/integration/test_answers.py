@@ -75,7 +75,7 @@ class AnswersTest(copies.CopyTestCase, faults.FaultTestCase):
         self._assert_over()
 
     def test_all_but_the_freeze_is_forbidden(self) -> None:
-        """It tells nothing but what was frozen and thawed, which will do."""
+        """The agent tells only how much it froze and thawed, which will do."""
         self.guest.restart_agent('-b %s' % QUESTIONS)
         self.addCleanup(self.guest.restart_agent)
         self.assert_healthy(self.snapshot())

@@ -94,7 +94,7 @@ class QcowDiskTest(copies.CopyTestCase):
         self._remove_novas_own()
 
     def _place_of_another_host(self) -> pathlib.Path:
-        """Such a directory as that of a host whose name goes on."""
+        """Make such a directory as that of a host whose name goes on."""
         ours, = self.left_over()
         others = self.snapshots / (
             '%s-gpu-abcd_123' % ours.name.rpartition('-')[0])
@@ -155,7 +155,7 @@ class FileTest(QcowDiskTest):
         self.assertEqual(before, set(self.snapshots.glob('*')))
 
     def test_backup_job_of_somebody_else(self) -> None:
-        """It goes on, and the guest is not frozen for nothing."""
+        """The other job goes on, and the guest is not frozen for nothing."""
         reason = "another program's backup job is under way"
         with self.domain() as domain:
             with foreign.backup(domain, self.lab.paths.run) as see:
@@ -174,7 +174,7 @@ class FileTest(QcowDiskTest):
         self.assert_nothing_left()
 
     def test_backup_job_of_another_disk(self) -> None:
-        """It goes on beside a mirror; the guest is frozen once."""
+        """The other job goes on beside a mirror; the guest is frozen once."""
         self.require()
         run = self.lab.paths.run
         with self.domain() as domain:

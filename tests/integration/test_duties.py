@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Whose image is whose, and what becomes of it, on real parts."""
+"""Images told apart by their requests, and their end, on real parts."""
 
 from quiescelab import errors
 from quiescelab import imaging
@@ -117,7 +117,7 @@ class DutiesTest(faults.HeldFreezeTestCase):
         self.wait_until_nothing_is_owed()
 
     def test_volume_snapshot_of_somebody_else(self) -> None:
-        """It is complete before the request's own, and counts for nothing."""
+        """The other one is complete first, and counts for nothing."""
         self.set_hook(freeze_delay=2)
         calls = self.agent_calls()
         request = self.in_background(self.create_image, self.new_name())

@@ -106,23 +106,6 @@ def copy_needs_recovery(copy: pathlib.Path,
         copy.unlink(missing_ok=True)
 
 
-def last_line(image: pathlib.Path) -> int:
-    """Read the number that the test guest's writer had written last.
-
-    Of a copy that needs recovery the journal is not replayed: the number can
-    then be lower than what the guest knew to be on its disk.
-
-    :param image: as in :func:`needs_recovery`
-    :returns: the number on the last complete line, 0 if there is none
-    :raises OracleError: there is no ext4, or not the writer's file
-    """
-    complete = content(image, WRITER_FILE).rpartition(b'\n')[0].splitlines()
-    try:
-        return int(complete[-1]) if complete else 0
-    except ValueError as e:
-        raise OracleError(f'{image}: {WRITER_FILE} ends with {e}') from e
-
-
 def content(image: pathlib.Path, path: str) -> bytes:
     """Read a file of the filesystem.
 
