@@ -10,53 +10,32 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What the tests on the lab's real services have in common."""
+"""The base of all tests on the lab's real services and guests."""
 
 from collections import abc
-import pathlib
-import subprocess
-import tempfile
+import contextlib
 import time
 import typing
 import unittest
-import uuid
 
+from quiescelab import api
 from quiescelab import backends
 from quiescelab import guestctl
 from quiescelab import lab as running
+from quiescelab import servers
 from quiescelab import tenant
+from quiescelab import waiting
 
+#: Seconds in which what others do at once is done.
 SOON = 30
-NO_CALLS = {'freeze': 0, 'thaw': 0}
-ONE_EACH = {'freeze': 1, 'thaw': 1}
+#: Seconds between two looks at what is timed.
+LOOK = 0.02
 #: In the guest: a file that is a filesystem.
 ANOTHER = '/root/another'
 #: In the lab's directory of runtime files: the times that this run measured.
 MEASURED = 'measured'
 
 _measured: list[str] = []
-
-
-class Snapshotted:
-    """What came of one ``nova image-create``."""
-
-    def __init__(self, done: subprocess.CompletedProcess[str],
-                 image: tenant.Json | None, log: pathlib.Path,
-                 offset: int) -> None:
-        self.said = done.stdout + done.stderr
-        self.failed = done.returncode != 0
-        self.image = image
-        self._log = log
-        self._offset = offset
-
-    @property
-    def sent(self) -> dict[str, int]:
-        """What the agent was sent since the request, until now.
-
-        A volume-backed snapshot's thaw comes after the request returned, and
-        before its record.
-        """
-        return tenant.agent_commands(self._log, self._offset)
 
 
 class LabTestCase(unittest.TestCase):
@@ -69,6 +48,8 @@ class LabTestCase(unittest.TestCase):
     """
 
     image = 'quiesce-guest'
+    #: Of the image, where it is one of the class's own.
+    properties: typing.ClassVar[abc.Mapping[str, str]] = {}
     from_volume = False
     #: Where the volume is, if there is one.
     volume_type = backends.DEFAULT
@@ -79,17 +60,21 @@ class LabTestCase(unittest.TestCase):
     #: Where the server is.
     host: running.Host
     user: tenant.Tenant
-    server: tenant.Json
+    server: api.Json
     guest: guestctl.Guest
 
     @classmethod
     def setUpClass(cls) -> None:
         super().setUpClass()
-        cls.lab = cls.find_lab()
-        # After all else that is done as the class ends.
-        cls.addClassCleanup(cls.lab.end_disturbance)
+        cls.lab = running.Lab.from_env()
         cls.host = cls.lab.host
         cls.user = tenant.Tenant(cls.lab)
+        if cls.properties:
+            cls.upload()
+            cls.addClassCleanup(lambda: cls.user.remove_image(
+                cls.user.image_named(cls.image)))
+        # After all else that is done to the lab as the class ends.
+        cls.addClassCleanup(cls.lab.end_disturbance)
         if cls.options:
             cls.enterClassContext(cls.lab.compute_options(cls.options))
         cls.server = cls.user.boot('test-%s' % cls.__name__, cls.image,
@@ -97,15 +82,15 @@ class LabTestCase(unittest.TestCase):
         cls.addClassCleanup(cls.user.delete, cls.server)
         cls.prepare()
 
-    @staticmethod
-    def find_lab() -> running.Lab:
-        """The lab; it is an error if there is none."""
-        return running.Lab.from_env()
-
     @property
     def hosts(self) -> abc.Sequence[running.Host]:
         """All compute hosts that there are."""
         return (self.lab.host,)
+
+    @classmethod
+    def upload(cls) -> None:
+        """Make the image, where it is one of the class's own."""
+        cls.user.upload(cls.image, **cls.properties)
 
     @classmethod
     def prepare(cls) -> None:
@@ -145,25 +130,51 @@ class LabTestCase(unittest.TestCase):
         if limit is not None:
             self.assertLessEqual(amount, limit, what)
 
-    def snapshot(self) -> Snapshotted:
-        """Run ``nova image-create --poll``, and see what it leaves."""
-        name = 'test-%s' % uuid.uuid4()
-        log = self.host.paths.agent_log
-        offset = log.stat().st_size
-        done = self.user.image_create(self.server, name)
-        found = self.user.images_named(name)
-        if found:
-            self.addCleanup(self.user.remove_image, found[0])
-        return Snapshotted(done, found[0] if found else None, log, offset)
+    def wait_for_status(self, status: str,
+                        poll: float = waiting.POLL_SECONDS) -> None:
+        """Wait until Nova says that the server has a status.
+
+        :param poll: seconds between two looks
+        """
+        waiting.wait(lambda: self.status() == status, servers.BOOT_SECONDS,
+                     'status %s' % status, poll)
+
+    def status(self) -> str:
+        """Return the server's, as its owner sees it."""
+        return str(self.user.show(self.server)['status'])
+
+    @contextlib.contextmanager
+    def dead_agent(self) -> abc.Iterator[None]:
+        """Keep the guest's agent dead for the length of the block."""
+        self.guest.hold_agent(120)
+        try:
+            yield
+        finally:
+            self.guest.release_agent()
+
+    def set_hook(self, **knobs: float) -> None:
+        """Have the guest's freeze hook misbehave until the test ends."""
+        self.guest.set_hook(**knobs)  # type: ignore[arg-type]
+        self.addCleanup(self._quiet_hook)
+
+    def _quiet_hook(self) -> None:
+        # The guest may be on another host by now.
+        self.guest.set_hook()
 
     def mount_boot(self) -> str:
-        """Mount what cannot be frozen; where it is, until the test ends."""
+        """Mount what cannot be frozen, until the test ends.
+
+        :returns: where it is
+        """
         # The default character set is one of the distribution's kernel.
         return self._mount('-t vfat -o iocharset=iso8859-1 /dev/vda1',
                            '/tmp/boot')
 
     def mount_another(self) -> str:
-        """Mount a second ext4; where it is, until the test ends."""
+        """Mount a second ext4, until the test ends.
+
+        :returns: where it is
+        """
         self.addCleanup(self.guest.run, 'rm %s' % ANOTHER)
         self.guest.run('dd if=/dev/zero of=%s bs=1M count=8 2> /dev/null && '
                        'mke2fs -F %s' % (ANOTHER, ANOTHER))
@@ -173,35 +184,3 @@ class LabTestCase(unittest.TestCase):
         self.guest.run('mkdir -p %s && mount %s %s' % (where, what, where))
         self.addCleanup(self.guest.run, 'umount %s' % where)
         return where
-
-    def record_of(self, taken: Snapshotted) -> dict[str, str]:
-        """The record of a snapshot that succeeded."""
-        self.assertFalse(taken.failed, taken.said)
-        assert taken.image is not None, taken.said
-        return self.user.record(taken.image['id'])
-
-    def needs_recovery(self, taken: Snapshotted) -> bool:
-        """Whether ext4 was in use, and not frozen, at the cut."""
-        assert taken.image is not None
-        with tempfile.TemporaryDirectory(dir=self.lab.paths.run) as scratch:
-            return self.user.needs_recovery(
-                taken.image['id'], pathlib.Path(scratch))
-
-    def assert_refused(self, taken: Snapshotted, reason: str) -> None:
-        """There is no image, and the tenant can find out why."""
-        self.assertTrue(taken.failed, taken.said)
-        self.assertIsNone(taken.image)
-        self.assert_told(reason)
-
-    def assert_told(self, reason: str) -> None:
-        """The events of the latest request say why it failed.
-
-        Nova ends an event after all else: a client that polls for the image
-        may see the request as over before.
-        """
-        def told() -> bool:
-            return reason in str([
-                event['event'] for event in self.user.events(self.server)
-                if event['result'] == 'Error'])
-
-        tenant.wait(told, SOON, 'an event that says: %s' % reason)

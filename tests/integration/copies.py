@@ -21,31 +21,32 @@ import tempfile
 import time
 import typing
 
-import libvirt
-
+from quiescelab import api
 from quiescelab import guestctl
+from quiescelab import logs
 from quiescelab import proc
-from quiescelab import tenant
+from quiescelab import volumes
+from quiescelab import waiting
 
 from tests.integration import base
+from tests.integration import snapshots
 
 #: A file of the guest that tests fill, and overwrite while it is copied.
 FILE = '/var/lib/fill'
 COPY_SECONDS = 60
-
-# It would print what the tests expect.
-libvirt.registerErrorHandler(lambda context, error: None, None)
 
 
 @dataclasses.dataclass(frozen=True)
 class HeldCopy:
     """A snapshot whose copy stands still.
 
-    :ivar image_id: what it becomes
+    :ivar image_id: the image that it becomes
+    :ivar calls: what the agent was sent since the request
     :ivar process: the program that reads the disk
     """
 
     image_id: str
+    calls: logs.AgentCalls
     process: proc.Process
 
     def release(self) -> None:
@@ -53,76 +54,43 @@ class HeldCopy:
         self.process.signal(signal.SIGCONT)
 
 
-class CopyTestCase(base.LabTestCase):
+class CopyTestCase(snapshots.SnapshotTestCase):
     """A guest of an image of its own, which prefers quiesce."""
+
+    properties: typing.ClassVar = {'hw_qemu_guest_agent': 'yes'}
 
     @classmethod
     def setUpClass(cls) -> None:
-        user = tenant.Tenant(cls.find_lab())
         cls.image = 'test-image-%s' % cls.__name__
-        cls.upload(user)
-        cls.addClassCleanup(lambda: user.remove_image(
-            user.image_named(cls.image)))
         super().setUpClass()
-
-    @classmethod
-    def upload(cls, user: tenant.Tenant) -> None:
-        """Make the image."""
-        user.upload(cls.image, hw_qemu_guest_agent='yes')
 
     def require(self) -> None:
         """Have quiesce required until the end of the test."""
         image_id = self.user.image_named(self.image)['id']
-        self.user.api.change_image(image_id, 'add', 'os_require_quiesce',
-                                   'yes')
-        self.addCleanup(self.user.api.change_image, image_id, 'remove',
+        self.user.change_image(image_id, 'add', 'os_require_quiesce', 'yes')
+        self.addCleanup(self.user.change_image, image_id, 'remove',
                         'os_require_quiesce')
 
     def assert_writing(self) -> None:
-        """As ever, but without nova-compute, which may be down or stuck."""
+        """The guest writes; nova-compute, which may be stuck, is not asked."""
         log = (self.host.paths.data('nova') / 'instances' / self.server['id'] /
                'console.log')
         before = guestctl.console_progress(log)
-        tenant.wait(lambda: guestctl.console_progress(log) > before,
-                    base.SOON, 'the guest to write')
+        waiting.wait(lambda: guestctl.console_progress(log) > before,
+                     base.SOON, 'the guest to write')
 
-    @contextlib.contextmanager
-    def dead_agent(self) -> abc.Iterator[None]:
-        """Keep the guest's agent dead for the length of the block."""
-        self.guest.hold_agent(120)
-        try:
-            yield
-        finally:
-            self.guest.release_agent()
-
-    def assert_filesystem(self, taken: base.Snapshotted) -> dict[str, str]:
-        """It was cut inside one freeze, and ext4 says so as well."""
-        record = self.record_of(taken)
-        self.assertEqual('filesystem', record['consistency'], record)
-        self.assertEqual('1', record['filesystems'])
-        self.assertEqual(base.ONE_EACH, taken.sent)
-        self.assertFalse(self.needs_recovery(taken))
-        return record
-
-    def assert_crash(self, taken: base.Snapshotted, reason: str) -> None:
-        """It was cut without a freeze, and says why."""
-        record = self.record_of(taken)
-        self.assertEqual('crash', record['consistency'])
-        self.assertIn(reason, record['reason'])
-        self.assertTrue(self.needs_recovery(taken))
-
-    def assert_offline(self, taken: base.Snapshotted) -> None:
-        """It was taken of a guest that had shut itself down."""
+    def assert_offline(self, taken: snapshots.Snapshotted) -> None:
+        """A snapshot was taken of a guest that had shut itself down."""
         record = self.record_of(taken)
         self.assertEqual('offline', record['consistency'], record)
-        self.assertEqual(base.NO_CALLS, taken.sent)
-        self.assertFalse(self.needs_recovery(taken))
+        self.assertEqual(snapshots.NO_CALLS, taken.sent)
+        self.assertFalse(self.needs_recovery(self.image_of(taken)['id']))
 
     @contextlib.contextmanager
     def shut_off(self) -> abc.Iterator[None]:
         """Have the guest shut down for the length of the block."""
         self.user.act(self.server, 'os-stop')
-        self._wait_until('SHUTOFF')
+        self.wait_for_status('SHUTOFF')
         try:
             yield
         finally:
@@ -130,7 +98,7 @@ class CopyTestCase(base.LabTestCase):
 
     @property
     def note(self) -> pathlib.Path:
-        """What nova-compute notes of a guest that shut itself down."""
+        """The note that nova-compute makes when a guest shuts itself down."""
         return (self.host.paths.data('nova') / 'quiesce' / 'shutdowns' /
                 ('%s.shutdown' % self.server['id']))
 
@@ -138,14 +106,10 @@ class CopyTestCase(base.LabTestCase):
         """Have the guest run, from however it came to be off."""
         self.wait_until_done()
         self.user.act(self.server, 'reboot', {'type': 'HARD'})
-        tenant.wait(lambda: self.task_state() is not None, base.SOON,
-                    'the reboot to begin', 0.1)
-        self._wait_until('ACTIVE')
+        waiting.wait(lambda: self.task_state() is not None, base.SOON,
+                     'the reboot to begin', 0.1)
+        self.wait_for_status('ACTIVE')
         type(self).guest = self.user.ready(self.server)
-
-    def _wait_until(self, status: str) -> None:
-        tenant.wait(lambda: self.user.show(self.server)['status'] == status,
-                    tenant.BOOT_SECONDS, 'status %s' % status)
 
     @contextlib.contextmanager
     def held_copy(self) -> abc.Iterator[HeldCopy]:
@@ -154,10 +118,10 @@ class CopyTestCase(base.LabTestCase):
         The image, if any is left, is removed at the end of the test.
         """
         before = {one.pid for one in proc.everyone()}
-        answer = self.user.act(self.server, 'createImage',
-                               {'name': 'test-held'})
+        calls = self.agent_calls()
+        image_id = self.user.begin_snapshot(self.server, 'test-held')
         self.addCleanup(self.remove_images, 'test-held')
-        held = HeldCopy(answer['image_id'], self._catch(before))
+        held = HeldCopy(image_id, calls, self._catch(before))
         try:
             yield held
         finally:
@@ -209,62 +173,25 @@ class CopyTestCase(base.LabTestCase):
             self.user.fetch(image_id, copy)
             yield copy
 
-    def wait_until_done(self) -> tenant.Json:
+    def wait_until_done(self) -> api.Json:
         """Wait until Nova is done with a snapshot.
 
         :returns: the server
         """
-        tenant.wait(lambda: self.task_state() is None, tenant.SNAPSHOT_SECONDS,
-                    'the end of the snapshot')
+        waiting.wait(lambda: self.task_state() is None,
+                     volumes.SNAPSHOT_SECONDS, 'the end of the snapshot')
         return self.user.show(self.server)
 
     def task_state(self) -> str | None:
-        """What Nova is doing with the server."""
+        """Return what Nova is doing with the server."""
         state: str | None = self.user.show(self.server)[
             'OS-EXT-STS:task_state']
         return state
 
-    @property
-    def snapshots(self) -> pathlib.Path:
-        """Where snapshots are made."""
-        return self.host.paths.data('nova') / 'instances' / 'snapshots'
-
-    def left_over(self) -> list[pathlib.Path]:
-        """The directories of backup jobs."""
-        return list(self.snapshots.glob('quiesce-*'))
-
-    @contextlib.contextmanager
-    def domain(self) -> abc.Iterator[typing.Any]:
-        """The server's domain."""
-        connection = libvirt.open(self.host.paths.libvirt_uri)
-        try:
-            yield connection.lookupByUUIDString(self.server['id'])
-        finally:
-            connection.close()
-
-    def has_job(self) -> bool:
-        """Whether libvirt knows of a backup job of the domain."""
-        with self.domain() as domain:
-            try:
-                domain.backupGetXMLDesc(0)
-            except libvirt.libvirtError as error:
-                self.assertEqual(libvirt.VIR_ERR_NO_DOMAIN_BACKUP,
-                                 error.get_error_code())
-                return False
-        return True
-
     def domain_id(self) -> int:
-        """Which start of the domain this is."""
+        """Return the number of the domain's present start."""
         with self.domain() as domain:
             return int(domain.ID())
-
-    def assert_nothing_left(self) -> None:
-        """Nothing is there of a backup job, and the domain is as before."""
-        self.assertFalse(self.has_job())
-        self.assertEqual([], self.left_over())
-        with self.domain() as domain:
-            self.assertTrue(domain.isPersistent())
-            self.assertEqual(libvirt.VIR_DOMAIN_RUNNING, domain.state()[0])
 
     def assert_no_io_errors(self) -> None:
         """The guest noticed nothing."""

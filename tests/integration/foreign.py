@@ -23,7 +23,7 @@ from xml.etree import ElementTree
 
 import libvirt
 
-from quiescelab import tenant
+from quiescelab import waiting
 
 from tests.integration import base
 
@@ -131,5 +131,5 @@ def disk(domain: typing.Any, directory: pathlib.Path, target: str
         finally:
             domain.detachDeviceFlags(
                 described, libvirt.VIR_DOMAIN_AFFECT_LIVE)
-            tenant.wait(lambda: str(path) not in domain.XMLDesc(0),
-                        base.SOON, 'the disk to go')
+            waiting.wait(lambda: str(path) not in domain.XMLDesc(0),
+                         base.SOON, 'the disk to go')

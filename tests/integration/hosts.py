@@ -15,10 +15,11 @@
 from collections import abc
 import typing
 
+from quiescelab import api
 from quiescelab import guestctl
 from quiescelab import lab as running
-from quiescelab import rest
-from quiescelab import tenant
+from quiescelab import servers
+from quiescelab import waiting
 
 from tests.integration import base
 
@@ -40,13 +41,13 @@ class TwoHostsTestCase(base.LabTestCase):
         abc.Mapping[str, abc.Mapping[str, object]]] = {}
 
     second: running.Host
-    admin: rest.Client
+    admin: servers.User
 
     @classmethod
     def prepare(cls) -> None:
         """Start the second host, once the server is on the first one."""
         super().prepare()
-        cls.admin = cls.lab.client('admin')
+        cls.admin = servers.User(cls.lab.client('admin'))
         cls.second = cls.enterClassContext(cls.lab.second_host(
             cls.second_options))
         # As long as there is somebody to do it.
@@ -59,7 +60,7 @@ class TwoHostsTestCase(base.LabTestCase):
 
     @property
     def other_host(self) -> running.Host:
-        """Where the server is not."""
+        """The host where the server is not."""
         return next(host for host in self.hosts if host != self.host)
 
     def be_on(self, host: running.Host) -> None:
@@ -77,24 +78,24 @@ class TwoHostsTestCase(base.LabTestCase):
         :returns: why it was refused; None where it came to pass
         """
         self.ask_to_move_to(host)
-        tenant.wait(self._is_settled, MOVE_SECONDS, 'the migration', 0.2)
+        waiting.wait(self._is_settled, MOVE_SECONDS, 'the migration', 0.2)
         if self._nova_knows()['OS-EXT-SRV-ATTR:host'] == host.name:
             self.arrive_at(host)
             return None
-        tenant.wait(lambda: self._failures() != [], base.SOON,
-                    'an event that says why')
+        waiting.wait(lambda: self._failures() != [], base.SOON,
+                     'an event that says why')
         return str(self._failures())
 
     def ask_to_move_to(self, host: running.Host) -> None:
         """Ask for the server's live migration, as an operator."""
-        self._act('os-migrateLive', {'host': host.name,
-                                     'block_migration': 'auto'})
+        self.admin.act(self.server, 'os-migrateLive', {
+            'host': host.name, 'block_migration': 'auto'})
 
     def evacuate_to(self, host: running.Host) -> None:
         """Have the server of a host that failed start on another one."""
-        self._act('evacuate', {'host': host.name})
-        tenant.wait(lambda: self._nova_knows()['OS-EXT-STS:task_state'] is
-                    None, tenant.BOOT_SECONDS, 'the evacuation')
+        self.admin.act(self.server, 'evacuate', {'host': host.name})
+        waiting.wait(lambda: self._nova_knows()['OS-EXT-STS:task_state'] is
+                     None, servers.BOOT_SECONDS, 'the evacuation')
         self.assertEqual(host.name,
                          self._nova_knows()['OS-EXT-SRV-ATTR:host'])
         self.arrive_at(host)
@@ -114,19 +115,16 @@ class TwoHostsTestCase(base.LabTestCase):
 
     def force_down(self, host: running.Host, is_down: bool) -> None:
         """Have Nova know that a host has failed, or is back."""
-        service, = self.admin.get(
+        service, = self.admin.api.get(
             'nova', '/v2.1/os-services?binary=nova-compute&host=%s'
             % host.name)['services']
-        self.admin.call('PUT', 'nova', '/v2.1/os-services/%s' % service['id'],
-                        {'forced_down': is_down})
+        self.admin.api.call(
+            'PUT', 'nova', '/v2.1/os-services/%s' % service['id'],
+            {'forced_down': is_down})
 
     def _failures(self) -> list[str]:
         # Of the latest request, with details, which operators see.
-        path = '/v2.1/servers/%s/os-instance-actions' % self.server['id']
-        latest = self.admin.get('nova', path)['instanceActions'][0]
-        events = self.admin.get('nova', '%s/%s' % (
-            path, latest['request_id']))['instanceAction']['events']
-        return [event['details'] for event in events
+        return [event['details'] for event in self.admin.events(self.server)
                 if event['result'] == 'Error']
 
     def _is_settled(self) -> bool:
@@ -134,15 +132,10 @@ class TwoHostsTestCase(base.LabTestCase):
         # on to clean up after that.
         if self._nova_knows()['OS-EXT-STS:task_state'] is not None:
             return False
-        latest = self.admin.get('nova', '/v2.1/os-migrations?instance_uuid=%s'
-                                % self.server['id'])['migrations'][0]
+        latest = self.admin.api.get(
+            'nova', '/v2.1/os-migrations?instance_uuid=%s'
+            % self.server['id'])['migrations'][0]
         return latest['status'] in SETTLED
 
-    def _nova_knows(self) -> tenant.Json:
-        found: tenant.Json = self.admin.get(
-            'nova', '/v2.1/servers/%s' % self.server['id'])['server']
-        return found
-
-    def _act(self, action: str, argument: object) -> None:
-        self.admin.post('nova', '/v2.1/servers/%s/action' % self.server['id'],
-                        {action: argument})
+    def _nova_knows(self) -> api.Json:
+        return self.admin.show(self.server)

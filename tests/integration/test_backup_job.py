@@ -21,11 +21,12 @@ import typing
 
 from quiescelab import oracle
 from quiescelab import proc
-from quiescelab import tenant
+from quiescelab import waiting
 
 from tests.integration import base
 from tests.integration import copies
 from tests.integration import foreign
+from tests.integration import snapshots
 
 FILL_MIB = 40
 #: A watched copy ends so soon after its image was deleted; without the watch
@@ -42,17 +43,16 @@ class QcowDiskTest(copies.CopyTestCase):
     def test_required_and_healthy(self) -> None:
         self.require()
         taken = self.snapshot()
-        self.assert_filesystem(taken)
-        assert taken.image is not None
-        self.assertEqual(self.image_format, taken.image['disk_format'])
-        self.assert_nothing_left()
+        self.assert_healthy(taken)
+        self.assertEqual(self.image_format,
+                         self.image_of(taken)['disk_format'])
 
     def test_required_and_dead_agent(self) -> None:
         self.require()
         with self.dead_agent():
             taken = self.snapshot()
         self.assert_refused(taken, 'install and start qemu-guest-agent')
-        self.assertEqual(base.NO_CALLS, taken.sent)
+        self.assertEqual(snapshots.NO_CALLS, taken.sent)
         self.assert_nothing_left()
 
     def test_what_is_written_during_the_copy_is_not_in_it(self) -> None:
@@ -64,16 +64,13 @@ class QcowDiskTest(copies.CopyTestCase):
             self.overwrite(FILL_MIB)
             self.assert_writing()
         self.wait_until_done()
-        record = self.user.record(held.image_id)
-        self.assertEqual('filesystem', record['consistency'])
+        self.assert_healthy_image(held.image_id, held.calls)
         with self.content_of(held.image_id) as image:
             self.assertEqual(self.image_format, info(image)['format'])
             self.assertEqual(self.is_compressed, is_compressed(image))
-            self.assertFalse(oracle.needs_recovery(image))
             found = oracle.content(image, copies.FILE)
         self.assertEqual(old, hashlib.md5(found).hexdigest())
         self.assertEqual(domain_id, self.domain_id())
-        self.assert_nothing_left()
 
     def test_nova_compute_killed_during_the_copy(self) -> None:
         self.fill(FILL_MIB)
@@ -86,8 +83,8 @@ class QcowDiskTest(copies.CopyTestCase):
             held.release()
             self.assertTrue(proc.wait_for_end([held.process], base.SOON))
             # The guard has none of nova-compute's rights on its files.
-            tenant.wait(lambda: not self.has_job(), base.SOON,
-                        'the job to end')
+            waiting.wait(lambda: not self.has_job(), base.SOON,
+                         'the job to end')
             others = self._place_of_another_host()
             self.lab.start('nova-compute')
         others.rmdir()
@@ -97,7 +94,7 @@ class QcowDiskTest(copies.CopyTestCase):
         self._remove_novas_own()
 
     def _place_of_another_host(self) -> pathlib.Path:
-        """Such a directory as that of a host whose name goes on."""
+        """Make such a directory as that of a host whose name goes on."""
         ours, = self.left_over()
         others = self.snapshots / (
             '%s-gpu-abcd_123' % ours.name.rpartition('-')[0])
@@ -154,11 +151,11 @@ class FileTest(QcowDiskTest):
         before = set(self.snapshots.glob('*'))
         taken = self.snapshot()
         self.assert_refused(taken, reason)
-        self.assertEqual(base.NO_CALLS, taken.sent)
+        self.assertEqual(snapshots.NO_CALLS, taken.sent)
         self.assertEqual(before, set(self.snapshots.glob('*')))
 
     def test_backup_job_of_somebody_else(self) -> None:
-        """It goes on, and the guest is not frozen for nothing."""
+        """The other job goes on, and the guest is not frozen for nothing."""
         reason = "another program's backup job is under way"
         with self.domain() as domain:
             with foreign.backup(domain, self.lab.paths.run) as see:
@@ -167,8 +164,7 @@ class FileTest(QcowDiskTest):
                 self.require()
                 self._snapshot_and_be_refused(reason)
                 see()
-        self.assert_filesystem(self.snapshot())
-        self.assert_nothing_left()
+        self.assert_healthy(self.snapshot())
 
     def test_copy_job_of_somebody_else(self) -> None:
         with self.domain() as domain:
@@ -178,15 +174,15 @@ class FileTest(QcowDiskTest):
         self.assert_nothing_left()
 
     def test_backup_job_of_another_disk(self) -> None:
-        """It goes on beside a mirror; the guest is frozen once."""
+        """The other job goes on beside a mirror; the guest is frozen once."""
         self.require()
         run = self.lab.paths.run
         with self.domain() as domain:
             with foreign.disk(domain, run, 'vdz'), foreign.backup(
                     domain, run, 'vdz') as see:
-                self.assert_filesystem(self.snapshot())
+                taken = self.snapshot()
                 see()
-        self.assert_nothing_left()
+        self.assert_healthy(taken)
 
 
 class DeletedServerTest(copies.CopyTestCase):
@@ -203,20 +199,20 @@ class DeletedServerTest(copies.CopyTestCase):
             self.user.delete(self.server)
             held.release()
             self.assertTrue(proc.wait_for_end([held.process], base.SOON))
-        tenant.wait(lambda: not self.user.images_named('test-held'),
-                    base.SOON, 'the image to go')
-        tenant.wait(lambda: set(self.snapshots.glob('*')) <= before,
-                    base.SOON, 'what the copy left to go')
+        waiting.wait(lambda: not self.user.images_named('test-held'),
+                     base.SOON, 'the image to go')
+        waiting.wait(lambda: set(self.snapshots.glob('*')) <= before,
+                     base.SOON, 'what the copy left to go')
 
 
 def info(image: pathlib.Path) -> dict[str, typing.Any]:
-    """What ``qemu-img`` says of an image."""
+    """Return what ``qemu-img`` says of an image."""
     found: dict[str, typing.Any] = json.loads(_qemu_img('info', image))
     return found
 
 
 def is_compressed(image: pathlib.Path) -> bool:
-    """Whether there are compressed clusters in an image."""
+    """Tell whether there are compressed clusters in an image."""
     if info(image)['format'] == 'raw':
         return False
     return bool(json.loads(_qemu_img('check', image)).get(

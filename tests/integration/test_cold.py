@@ -16,13 +16,13 @@ import typing
 
 import libvirt
 
-from quiescelab import oracle
 from quiescelab import proc
-from quiescelab import tenant
+from quiescelab import waiting
 
 from tests.integration import base
 from tests.integration import copies
 from tests.integration import foreign
+from tests.integration import snapshots
 
 
 class ForcedColdTest(copies.CopyTestCase):
@@ -41,15 +41,10 @@ class ForcedColdTest(copies.CopyTestCase):
             self.assertEqual(0, domain.hasManagedSaveImage(0))
         self.assertEqual([], self.leases())
 
-    def leases(self) -> list[str]:
-        """The leases that nova-compute keeps."""
-        return [path.stem for path in (
-            self.lab.paths.data('nova') / 'quiesce').glob('*.lease')]
-
     def test_required_and_healthy(self) -> None:
         self.require()
         domain_id = self.domain_id()
-        self.assert_filesystem(self.snapshot())
+        self.assert_healthy(self.snapshot())
         self.assertNotEqual(domain_id, self.domain_id())
 
     def test_backup_job_of_somebody_else(self) -> None:
@@ -60,7 +55,7 @@ class ForcedColdTest(copies.CopyTestCase):
                 taken = self.snapshot()
                 see()
         self.assert_refused(taken, "another program's backup job")
-        self.assertEqual(base.NO_CALLS, taken.sent)
+        self.assertEqual(snapshots.NO_CALLS, taken.sent)
         self.assertEqual(domain_id, self.domain_id())
 
     def test_required_and_dead_agent(self) -> None:
@@ -69,7 +64,7 @@ class ForcedColdTest(copies.CopyTestCase):
         with self.dead_agent():
             taken = self.snapshot()
         self.assert_refused(taken, 'install and start qemu-guest-agent')
-        self.assertEqual(base.NO_CALLS, taken.sent)
+        self.assertEqual(snapshots.NO_CALLS, taken.sent)
         # It was not suspended, either.
         self.assertEqual(domain_id, self.domain_id())
 
@@ -88,7 +83,7 @@ class ForcedColdTest(copies.CopyTestCase):
         # The guest cannot run while another process has its disk.
         self.assertTrue(proc.wait_for_end([held.process], base.SOON))
         self.lab.start('nova-compute')
-        tenant.wait(lambda: not self.leases(), base.SOON, 'the thaw')
+        waiting.wait(lambda: not self.leases(), base.SOON, 'the thaw')
         self.assertEqual('ACTIVE', self.wait_until_done()['status'])
 
 
@@ -97,7 +92,7 @@ class StatesTest(copies.CopyTestCase):
 
     def test_suspended(self) -> None:
         self.user.act(self.server, 'suspend')
-        self._wait_for('SUSPENDED')
+        self.wait_for_status('SUSPENDED')
         try:
             taken = self.snapshot()
             self.assertEqual('SUSPENDED', self.status())
@@ -107,44 +102,30 @@ class StatesTest(copies.CopyTestCase):
             self.assert_refused(refused, 'resume it first')
         finally:
             self.user.act(self.server, 'resume')
-            self._wait_for('ACTIVE')
+            self.wait_for_status('ACTIVE')
         self.assert_crash(taken, 'resume it first')
-        self.assertEqual(base.NO_CALLS, refused.sent)
+        self.assertEqual(snapshots.NO_CALLS, refused.sent)
 
     def test_backup(self) -> None:
         self.require()
+        calls = self.agent_calls()
         answer = self.user.act(self.server, 'createBackup', {
             'name': 'test-backup', 'backup_type': 'daily', 'rotation': 99})
         self.addCleanup(self.remove_images, 'test-backup')
         self.wait_until_done()
-        record = self.user.record(answer['image_id'])
-        self.assertEqual('filesystem', record['consistency'], record)
-        self.assert_clean(answer['image_id'])
+        self.assert_healthy_image(answer['image_id'], calls)
 
     def test_shelve(self) -> None:
         self.require()
         self.user.act(self.server, 'shelve')
-        self._wait_for('SHELVED_OFFLOADED')
+        self.wait_for_status('SHELVED_OFFLOADED')
         name = '%s-shelved' % self.user.show(self.server)['name']
         try:
             image_id = self.user.image_named(name)['id']
             record = self.user.record(image_id)
             self.assertEqual('offline', record['consistency'], record)
-            self.assert_clean(image_id)
+            self.assertFalse(self.needs_recovery(image_id))
         finally:
             self.user.act(self.server, 'unshelve')
-            self._wait_for('ACTIVE')
+            self.wait_for_status('ACTIVE')
         type(self).guest = self.user.ready(self.server)
-
-    def assert_clean(self, image_id: str) -> None:
-        """Its ext4 was frozen or unmounted at the cut."""
-        with self.content_of(image_id) as image:
-            self.assertFalse(oracle.needs_recovery(image))
-
-    def status(self) -> str:
-        """The server's, as its owner sees it."""
-        return str(self.user.show(self.server)['status'])
-
-    def _wait_for(self, status: str) -> None:
-        tenant.wait(lambda: self.status() == status, tenant.BOOT_SECONDS,
-                    'status %s' % status)

@@ -10,34 +10,29 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Whose image is whose, and what becomes of it, on real parts."""
+"""Images told apart by their requests, and their end, on real parts."""
 
 from quiescelab import errors
-from quiescelab import tenant
+from quiescelab import imaging
+from quiescelab import logs
 from quiescelab import volumes
+from quiescelab import waiting
 
 from tests.integration import base
-from tests.integration import held
+from tests.integration import faults
 
 MAINTENANCE = 'maintenance'
 
 
-class DutiesTest(held.HeldTestCase):
+class DutiesTest(faults.HeldFreezeTestCase):
     """A server with two volumes, whose image requires quiesce.
 
     Its freezes may last for a few seconds.
     """
 
-    image = held.LIMITED
+    image = faults.LIMITED
+    properties = faults.LIMITED_PROPERTIES
     second: str
-
-    @classmethod
-    def setUpClass(cls) -> None:
-        user = tenant.Tenant(cls.find_lab())
-        held.upload_limited(user)
-        cls.addClassCleanup(lambda: user.remove_image(
-            user.image_named(cls.image)))
-        super().setUpClass()
 
     @classmethod
     def prepare(cls) -> None:
@@ -53,9 +48,10 @@ class DutiesTest(held.HeldTestCase):
         cls.user.delete(cls.server)
         cls.user.remove_volume(cls.second)
 
-    def assert_good(self, image_id: str) -> None:
-        """An image is consistent, and so are its volume snapshots."""
-        self.assert_consistent(image_id)
+    def assert_good(self, image_id: str,
+                    calls: logs.AgentCalls | None = None) -> None:
+        """An image is healthy, and so are its volume snapshots."""
+        self.assert_healthy_image(image_id, calls)
         image = self.user.image(image_id)
         self.assertEqual('active', image['status'])
         for snapshot_id in volumes.of_image(image):
@@ -64,20 +60,19 @@ class DutiesTest(held.HeldTestCase):
             self.assertEqual('filesystem', snapshot['metadata'][
                 'quiesce_consistency'])
 
-    def assert_nothing_owed(self) -> None:
-        """All requests of the host have their end."""
-        tenant.wait(lambda: not self.duties(), base.SOON,
-                    'what is owed to be done')
-
     def _refuse_second_volume(self) -> None:
-        self.lab.client('admin').set_volume_status(self.second, MAINTENANCE)
+        self._set_status_of_second(MAINTENANCE)
         self.addCleanup(self._accept_second_volume)
         with self.assertRaises(errors.LabError):
             self.create_image(self.new_name())
         self.seconds_until_thawed()
 
     def _accept_second_volume(self) -> None:
-        self.lab.client('admin').set_volume_status(self.second, 'in-use')
+        self._set_status_of_second('in-use')
+
+    def _set_status_of_second(self, status: str) -> None:
+        volumes.Owner(self.lab.client('admin')).set_volume_status(
+            self.second, status)
 
     def test_failed_request_owes_nothing_to_the_next_image(self) -> None:
         before = len(self.user.all_volume_snapshots())
@@ -89,11 +84,11 @@ class DutiesTest(held.HeldTestCase):
         image_id = self.create_image(self.new_name())
         for snapshot_id in volumes.of_image(self.user.image(image_id)):
             self.user.complete(snapshot_id)
-        self.assert_nothing_owed()
+        self.wait_until_nothing_is_owed()
         self.assertEqual([], self.leases())
         image = self.user.image(image_id)
         self.assertEqual('active', image['status'])
-        self.assertEqual({}, tenant.record_of(image))
+        self.assertEqual({}, imaging.record_of(image))
         # One that the failed request left behind, and those of the image.
         self.assertEqual(before + 3, len(self.user.all_volume_snapshots()))
 
@@ -105,7 +100,6 @@ class DutiesTest(held.HeldTestCase):
         self._refuse_second_volume()
         self._accept_second_volume()
         self.assert_good(self.create_image(self.new_name()))
-        self.assert_nothing_owed()
 
     def test_lapsed_request_and_the_next_one(self) -> None:
         lapsed = self.hold_freeze()
@@ -115,23 +109,20 @@ class DutiesTest(held.HeldTestCase):
         self.wait_until_lease_ends()
         self.lab.go_on('cinder-volume')
         following = self.in_background(self.create_image, self.new_name())
-        tenant.wait(lambda: len(self.duties()) == 2, base.SOON,
-                    'the next request')
+        waiting.wait(lambda: len(self.duties()) == 2, base.SOON,
+                     'the next request')
         self.lab.go_on('glance-api')
         self.assert_good(following.result())
-        self.assert_put_away(lapsed, held.DEADLINE)
-        self.assert_nothing_owed()
+        self.assert_put_away(lapsed, faults.DEADLINE)
+        self.wait_until_nothing_is_owed()
 
     def test_volume_snapshot_of_somebody_else(self) -> None:
-        """It is complete before the request's own, and counts for nothing."""
+        """The other one is complete first, and counts for nothing."""
         self.set_hook(freeze_delay=2)
-        offset = self.lab.agent_log.stat().st_size
+        calls = self.agent_calls()
         request = self.in_background(self.create_image, self.new_name())
-        self.wait_until_freeze_is_sent(offset)
+        self.wait_until_freeze_is_sent(calls)
         other = self.user.snapshot_volume(self.second)
-        self.assert_good(request.result())
+        self.assert_good(request.result(), calls)
         self.assertEqual({}, self.user.volume_snapshot(other['id'])[
             'metadata'])
-        self.assertEqual(base.ONE_EACH, tenant.agent_commands(
-            self.lab.agent_log, offset))
-        self.assert_nothing_owed()

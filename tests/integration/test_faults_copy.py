@@ -10,17 +10,18 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What fails while a disk is copied, on real parts."""
+"""Faults while a disk is copied, on real parts."""
 
+from quiescelab import servers
 from quiescelab.services import nova
-from quiescelab import tenant
+from quiescelab import waiting
 
 from tests.integration import base
 from tests.integration import copies
-from tests.integration import held
+from tests.integration import faults
 
 
-class CopyFaultsTest(copies.CopyTestCase, held.FaultTestCase):
+class CopyFaultsTest(copies.CopyTestCase, faults.FaultTestCase):
     """The image prefers quiesce."""
 
     def setUp(self) -> None:
@@ -33,28 +34,23 @@ class CopyFaultsTest(copies.CopyTestCase, held.FaultTestCase):
             self.restart_libvirtd()
             self.assertTrue(self.has_job())
         self.wait_until_done()
-        record = self.user.record(copy.image_id)
-        self.assertEqual('filesystem', record['consistency'], record)
-        self.assertFalse(self.user.needs_recovery(
-            copy.image_id, self.lab.paths.run))
-        tenant.wait(lambda: not self.left_over(), base.SOON,
-                    'the files to go')
-        self.assert_nothing_left()
-        self.assertEqual([], self.duties())
+        waiting.wait(lambda: not self.left_over(), base.SOON,
+                     'the files to go')
+        self.assert_healthy_image(copy.image_id, None)
 
     def test_nova_compute_is_killed(self) -> None:
         """The guard ends the job, and leaves its files to nova-compute."""
         with self.held_copy() as copy:
             self.lab.kill(nova.COMPUTE)
             self.measured('nova-compute is killed: its backup job ends',
-                          tenant.wait(lambda: not self.has_job(), base.SOON,
-                                      'the job to end', held.LOOK))
+                          waiting.wait(lambda: not self.has_job(), base.SOON,
+                                       'the job to end', base.LOOK))
             self.assert_writing()
             self.assertEqual(1, len(self.left_over()))
             self.assertEqual(1, len(self.duties()))
         self.lab.start(nova.COMPUTE)
-        tenant.wait(lambda: not self.left_over() and not self.duties(),
-                    tenant.BOOT_SECONDS, 'the files to go')
+        waiting.wait(lambda: not self.left_over() and not self.duties(),
+                     servers.BOOT_SECONDS, 'the files to go')
         self.assert_nothing_left()
         self.user.remove_image(self.user.image(copy.image_id))
         self.wait_until_done()

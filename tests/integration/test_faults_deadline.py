@@ -16,10 +16,11 @@ import signal
 import time
 
 from quiescelab import errors
-from quiescelab import tenant
+from quiescelab import logs
+from quiescelab import waiting
 
 from tests.integration import base
-from tests.integration import held
+from tests.integration import faults
 
 #: Seconds from the moment that a late freeze lands, or that a guest can be
 #: reached again, to its thaw.
@@ -28,32 +29,29 @@ PROMISED = 2
 LATE = 1
 
 
-class DeadlineTest(held.HeldTestCase):
+class DeadlineTest(faults.HeldFreezeTestCase):
     """The image requires quiesce, and allows freezes of a few seconds."""
 
-    image = held.LIMITED
+    image = faults.LIMITED
+    properties = faults.LIMITED_PROPERTIES
 
-    @classmethod
-    def setUpClass(cls) -> None:
-        user = tenant.Tenant(cls.find_lab())
-        held.upload_limited(user)
-        cls.addClassCleanup(lambda: user.remove_image(
-            user.image_named(cls.image)))
-        super().setUpClass()
+    def setUp(self) -> None:
+        super().setUp()
+        self._log = logs.NewLines(self.lab.log('nova-compute'))
 
     def assert_thawed_at_deadline(self, what: str) -> None:
         """The guest is thawed neither early nor late."""
         self.seconds_until_thawed()
         self.wait_until_lease_ends()
         seconds = self.seconds_frozen()
-        self.assertGreaterEqual(seconds, held.LIMIT)
+        self.assertGreaterEqual(seconds, faults.LIMIT)
         self.measured('%s: thawed after the deadline' % what,
-                      seconds - held.LIMIT, LATE)
+                      seconds - faults.LIMIT, LATE)
 
     def test_cinder_volume_stops(self) -> None:
         image_id = self.hold_freeze()
         self.assert_thawed_at_deadline('cinder-volume stops')
-        self.assert_put_away(image_id, held.DEADLINE)
+        self.assert_put_away(image_id, faults.DEADLINE)
 
     def test_nova_compute_stalls(self) -> None:
         image_id = self.hold_freeze()
@@ -62,7 +60,7 @@ class DeadlineTest(held.HeldTestCase):
         self.lab.kill('nova-compute', signal.SIGSTOP)
         self.assert_thawed_at_deadline('nova-compute stalls')
         self.lab.go_on('nova-compute')
-        self.assert_put_away(image_id, held.DEADLINE)
+        self.assert_put_away(image_id, faults.DEADLINE)
 
     def test_nova_api_is_killed(self) -> None:
         request, name = self._freeze_while_stopped('cinder-api')
@@ -79,26 +77,26 @@ class DeadlineTest(held.HeldTestCase):
         self.assert_thawed_at_deadline('RabbitMQ stops')
         self.assertFalse(request.done())
         self.lab.go_on('rabbitmq')
-        self.assert_put_away(request.result(), held.DEADLINE)
+        self.assert_put_away(request.result(), faults.DEADLINE)
 
     def _freeze_while_stopped(
-            self, service: str) -> tuple[held.Pending, str]:
+            self, service: str) -> tuple[faults.Pending, str]:
         # A service stops after it was asked for what precedes the freeze,
         # and before it is asked for what comes next.
         name = self.new_name()
         self.addCleanup(self.lab.start, 'nova-api')
         self.set_hook(freeze_delay=1)
-        offset = self.lab.agent_log.stat().st_size
+        calls = self.agent_calls()
         request = self.in_background(self.create_image, name)
-        self.wait_until_freeze_is_sent(offset)
+        self.wait_until_freeze_is_sent(calls)
         self.stop_for_a_while(service)
-        tenant.wait(self.guest.frozen, base.SOON, 'the freeze', held.LOOK)
+        waiting.wait(self.guest.frozen, base.SOON, 'the freeze', base.LOOK)
         return request, name
 
     def test_freeze_that_lands_after_its_time_limit(self) -> None:
-        self.set_hook(freeze_delay=held.LIMIT + 4)
+        self.set_hook(freeze_delay=faults.LIMIT + 4)
         self.assert_conflict(self.new_name(),
-                             'not frozen within %d s' % held.LIMIT)
+                             'not frozen within %d s' % faults.LIMIT)
         self.seconds_until_thawed()
         self.wait_until_lease_ends()
         self.measured('volume-backed, a freeze lands after its time limit: '
@@ -108,39 +106,32 @@ class DeadlineTest(held.HeldTestCase):
     def test_agent_dies_until_after_the_deadline(self) -> None:
         image_id = self.hold_freeze()
         self.guest.hold_agent(120)
-        tenant.wait(lambda: 'may still be frozen' in self._compute_log(),
-                    base.SOON, 'the deadline')
+        self._wait_for_deadline()
         self.assertIn(self.server['id'], self.leases())
         self.guest.release_agent()
         self.measured('the agent is dead at the deadline: thawed after its '
                       'return', self.seconds_until_thawed(), PROMISED)
         self.wait_until_lease_ends()
-        self.assert_put_away(image_id, held.DEADLINE)
+        self.assert_put_away(image_id, faults.DEADLINE)
 
     def test_suspended_by_hand(self) -> None:
         image_id = self.hold_freeze()
         self.guest.virsh('suspend')
         self.addCleanup(self._resume)
-        tenant.wait(lambda: 'may still be frozen' in self._compute_log(),
-                    base.SOON, 'the deadline')
+        self._wait_for_deadline()
         self.guest.virsh('resume')
         self.measured('stopped in libvirt at the deadline: thawed after the '
                       'resume', self.seconds_until_thawed(), PROMISED)
         self.wait_until_lease_ends()
-        self.assert_put_away(image_id, held.DEADLINE)
+        self.assert_put_away(image_id, faults.DEADLINE)
+
+    def _wait_for_deadline(self) -> None:
+        waiting.wait(lambda: 'may still be frozen' in self._log.text(),
+                     base.SOON, 'the deadline')
 
     def _resume(self) -> None:
         if self.guest.virsh('domstate').strip() == 'paused':
             self.guest.virsh('resume')
-
-    def _compute_log(self) -> str:
-        with self.lab.log('nova-compute').open('rb') as stream:
-            stream.seek(self._log_offset)
-            return stream.read().decode(errors='replace')
-
-    def setUp(self) -> None:
-        super().setUp()
-        self._log_offset = self.lab.log('nova-compute').stat().st_size
 
     def test_reset_by_hand(self) -> None:
         image_id = self.hold_freeze()
@@ -149,17 +140,16 @@ class DeadlineTest(held.HeldTestCase):
         self.wait_until_lease_ends()
         self.measured('guest reset in libvirt: lease ends',
                       time.monotonic() - began)
-        self.assert_put_away(image_id, held.DEADLINE)
+        self.assert_put_away(image_id, faults.DEADLINE)
         self.user.ready(self.server)
 
     def test_libvirtd_is_down_until_after_the_deadline(self) -> None:
         image_id = self.hold_freeze()
         self.addCleanup(self.lab.start, 'libvirtd')
         self.lab.kill('libvirtd')
-        tenant.wait(lambda: 'may still be frozen' in self._compute_log(),
-                    base.SOON, 'the deadline')
+        self._wait_for_deadline()
         self.lab.start('libvirtd')
         self.measured('libvirtd is down at the deadline: thawed after its '
                       'start', self.seconds_until_thawed(), PROMISED)
         self.wait_until_lease_ends()
-        self.assert_put_away(image_id, held.DEADLINE)
+        self.assert_put_away(image_id, faults.DEADLINE)

@@ -10,51 +10,44 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What fails around image-backed snapshots, on real parts."""
+"""Faults around image-backed snapshots, on real parts."""
 
 import time
 
-import libvirt
-
 from nova_quiesce.freeze import watched_lease
+from quiescelab import api
 from quiescelab import guestctl
-from quiescelab import tenant
+from quiescelab import waiting
 
 from tests.integration import base
+from tests.integration import faults
 from tests.integration import foreign
-from tests.integration import held
 
 #: Seconds from the moment that a late freeze lands to its thaw.
 PROMISED = 2
 
 
-class ImageBackedFaultsTest(held.FaultTestCase):
+class ImageBackedFaultsTest(faults.FaultTestCase):
     """The image requires quiesce, and allows freezes of a few seconds."""
 
-    image = held.LIMITED
+    image = faults.LIMITED
+    properties = faults.LIMITED_PROPERTIES
 
-    other: tenant.Json
+    other: api.Json
     other_guest: guestctl.Guest
 
     @classmethod
-    def setUpClass(cls) -> None:
-        user = tenant.Tenant(cls.find_lab())
-        held.upload_limited(user)
-        cls.addClassCleanup(lambda: user.remove_image(
-            user.image_named(cls.image)))
-        cls.other = user.boot('test-other', cls.image)
-        cls.addClassCleanup(user.delete, cls.other)
-        super().setUpClass()
-
-    @classmethod
     def prepare(cls) -> None:
+        """Have another guest of the same image."""
+        cls.other = cls.user.boot('test-other', cls.image)
+        cls.addClassCleanup(cls.user.delete, cls.other)
         super().prepare()
         cls.other_guest = cls.user.ready(cls.other)
 
     def test_freeze_that_lands_after_its_time_limit(self) -> None:
-        self.set_hook(freeze_delay=held.LIMIT + 4)
+        self.set_hook(freeze_delay=faults.LIMIT + 4)
         taken = self.snapshot()
-        self.assert_refused(taken, 'not frozen within %d s' % held.LIMIT)
+        self.assert_refused(taken, 'not frozen within %d s' % faults.LIMIT)
         self._wait_for_end_of_freeze()
         self.measured('image-backed, a freeze lands after its time limit: '
                       'thawed', self.seconds_frozen(), PROMISED)
@@ -63,15 +56,15 @@ class ImageBackedFaultsTest(held.FaultTestCase):
 
     def _wait_for_end_of_freeze(self) -> None:
         # The hook logs the freeze as it ends, and the thaw after that.
-        tenant.wait(
+        waiting.wait(
             lambda: self.guest.agent_alive() and not self.guest.frozen(),
             base.SOON, 'the late freeze to be thawed')
 
     def test_hanging_agent_delays_no_other_instance(self) -> None:
-        self.set_hook(freeze_delay=held.LIMIT)
-        offset = self.lab.agent_log.stat().st_size
+        self.set_hook(freeze_delay=faults.LIMIT)
+        calls = self.agent_calls()
         hanging = self.in_background(self.snapshot)
-        self.wait_until_freeze_is_sent(offset)
+        self.wait_until_freeze_is_sent(calls)
         began = time.monotonic()
         image = self._snapshot_other()
         self.measured('the agent of another instance hangs: snapshot taken',
@@ -79,17 +72,16 @@ class ImageBackedFaultsTest(held.FaultTestCase):
         self.assertFalse(hanging.done())
         self.assertEqual('filesystem', image['quiesce_consistency'])
         # Not held for as long as the other agent takes.
-        self.assertLess(int(image['quiesce_window_ms']), held.LIMIT * 500)
+        self.assertLess(int(image['quiesce_window_ms']), faults.LIMIT * 500)
         self.assert_refused(hanging.result(), 'not frozen within')
         self._wait_for_end_of_freeze()
         self.assertFalse(self.other_guest.frozen())
         self.wait_until_lease_ends()
 
-    def _snapshot_other(self) -> tenant.Json:
-        image_id = self.user.act(self.other, 'createImage',
-                                 {'name': 'test-other'})['image_id']
-        tenant.wait(lambda: self.user.image(image_id)['status'] == 'active',
-                    base.SOON, 'the snapshot of the other instance')
+    def _snapshot_other(self) -> api.Json:
+        image_id = self.user.begin_snapshot(self.other, 'test-other')
+        waiting.wait(lambda: self.user.image(image_id)['status'] == 'active',
+                     base.SOON, 'the snapshot of the other instance')
         image = self.user.image(image_id)
         self.user.remove_image(image)
         return image
@@ -97,18 +89,16 @@ class ImageBackedFaultsTest(held.FaultTestCase):
     def test_cut_that_hangs(self) -> None:
         """Another job begins after all looks, and libvirt waits for it."""
         self.set_hook(freeze_delay=2)
-        offset = self.lab.agent_log.stat().st_size
+        calls = self.agent_calls()
         hanging = self.in_background(self.snapshot)
-        self.wait_until_freeze_is_sent(offset)
-        connection = libvirt.open(self.lab.libvirt_uri)
-        self.addCleanup(connection.close)
-        with foreign.backup(connection.lookupByUUIDString(self.server['id']),
-                            self.lab.paths.run) as see:
-            tenant.wait(self.guest.frozen, base.SOON, 'the freeze', held.LOOK)
+        self.wait_until_freeze_is_sent(calls)
+        with self.domain() as domain, foreign.backup(
+                domain, self.lab.paths.run) as see:
+            waiting.wait(self.guest.frozen, base.SOON, 'the freeze', base.LOOK)
             self.seconds_until_thawed()
             self.wait_until_lease_ends()
             # By nova-compute itself: the guard would be later.
-            late = self.seconds_frozen() - held.LIMIT
+            late = self.seconds_frozen() - faults.LIMIT
             self.assertGreaterEqual(late, 0)
             self.measured('image-backed, the cut hangs: thawed after the '
                           'deadline', late, watched_lease.GRACE)
@@ -127,14 +117,13 @@ class ImageBackedFaultsTest(held.FaultTestCase):
         self.guest.console('echo 0 > %s/thaw-delay; killall fsfreeze-hook'
                            % guestctl.KNOBS)
         self.measured('a thaw hook hangs: its freeze is over after the hook '
-                      'is', tenant.wait(
+                      'is', waiting.wait(
                           lambda: self.server['id'] not in self.leases(),
-                          base.SOON, 'the lease to end', held.LOOK))
+                          base.SOON, 'the lease to end', base.LOOK))
         self.assert_no_response_timeout()
 
     def test_response_timeout_is_put_back(self) -> None:
-        self.assertEqual('filesystem', self.record_of(
-            self.snapshot())['consistency'])
+        self.assert_healthy(self.snapshot())
         self.assert_no_response_timeout()
         self.set_hook(freeze_fail=7)
         self.assert_refused(self.snapshot(), 'status 7')

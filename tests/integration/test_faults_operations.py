@@ -14,13 +14,11 @@
 
 import time
 
-from quiescelab import tenant
 
-from tests.integration import base
-from tests.integration import held
+from tests.integration import faults
 
 
-class OperationsTest(held.HeldTestCase):
+class OperationsTest(faults.HeldFreezeTestCase):
     """The image requires quiesce; freezes may last for a minute."""
 
     def test_pause(self) -> None:
@@ -47,7 +45,7 @@ class OperationsTest(held.HeldTestCase):
         began = time.monotonic()
         self.wait_for_status('SHUTOFF')
         self.measured('a soft stop of a frozen guest', time.monotonic() -
-                      began, held.SHUTDOWN_TIMEOUT / 2)
+                      began, faults.SHUTDOWN_TIMEOUT / 2)
         self.lab.go_on('cinder-volume')
         self.user.act(self.server, 'os-start')
         self.user.ready(self.server)
@@ -84,14 +82,12 @@ class OperationsTest(held.HeldTestCase):
 
     def test_two_requests_at_once(self) -> None:
         self.set_hook(freeze_delay=2)
-        offset = self.lab.agent_log.stat().st_size
+        calls = self.agent_calls()
         first = self.in_background(self.create_image, self.new_name())
-        self.wait_until_freeze_is_sent(offset)
+        self.wait_until_freeze_is_sent(calls)
         self.assert_conflict(self.new_name(), 'another snapshot of this '
                              'instance')
-        self.assert_consistent(first.result())
-        self.assertEqual(base.ONE_EACH, tenant.agent_commands(
-            self.lab.agent_log, offset))
+        self.assert_healthy_image(first.result(), calls)
 
     def test_agent_is_killed_and_comes_back(self) -> None:
         image_id = self.hold_freeze()
@@ -100,7 +96,7 @@ class OperationsTest(held.HeldTestCase):
         self.assertTrue(self.guest.frozen())
         self.lab.go_on('cinder-volume')
         self.seconds_until_thawed()
-        self.assert_consistent(image_id)
+        self.assert_healthy_image(image_id, None)
 
     def test_libvirtd_is_killed(self) -> None:
         image_id = self.hold_freeze()
@@ -108,14 +104,14 @@ class OperationsTest(held.HeldTestCase):
         self.assertTrue(self.guest.frozen())
         self.lab.go_on('cinder-volume')
         self.seconds_until_thawed()
-        self.assert_consistent(image_id)
+        self.assert_healthy_image(image_id, None)
 
     def test_libvirtd_is_killed_while_it_freezes(self) -> None:
         self.set_hook(freeze_delay=3)
-        offset = self.lab.agent_log.stat().st_size
+        calls = self.agent_calls()
         name = self.new_name()
         request = self.in_background(self.create_image, name)
-        self.wait_until_freeze_is_sent(offset)
+        self.wait_until_freeze_is_sent(calls)
         self.restart_libvirtd()
         self.assert_is_conflict(request.exception(), 'it is not known whether')
         self.assertEqual([], self.user.images_named(name))
@@ -138,7 +134,7 @@ class OperationsTest(held.HeldTestCase):
             'touch /var/log/shutdown && wc -l < /var/log/shutdown'))
 
 
-class DeletedTest(held.HeldTestCase):
+class DeletedTest(faults.HeldFreezeTestCase):
     """A server is deleted while it is frozen."""
 
     def assert_thawed_and_writing(self) -> None:

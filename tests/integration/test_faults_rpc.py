@@ -13,9 +13,8 @@
 """A freeze that lasts longer than nova-api waits for it."""
 
 from quiescelab import errors
-from quiescelab import tenant
 
-from tests.integration import held
+from tests.integration import faults
 
 #: How long nova-api waits, and how long the guest's freeze hook takes.
 RPC_SECONDS = 4
@@ -24,7 +23,7 @@ HOOK_SECONDS = 9
 PROMISED = 2
 
 
-class RpcTimeoutTest(held.HeldTestCase):
+class RpcTimeoutTest(faults.HeldFreezeTestCase):
     """nova-api gives up, and nobody is left who would use the freeze."""
 
     @classmethod
@@ -35,7 +34,7 @@ class RpcTimeoutTest(held.HeldTestCase):
 
     def test_freeze_lands_afterwards(self) -> None:
         name = self.new_name()
-        offset = self.lab.agent_log.stat().st_size
+        calls = self.agent_calls()
         self.set_hook(freeze_delay=HOOK_SECONDS)
         with self.assertRaises(errors.LabError) as caught:
             self.create_image(name)
@@ -51,6 +50,6 @@ class RpcTimeoutTest(held.HeldTestCase):
             'os-extended-volumes:volumes_attached']
         self.assertEqual([], self.user.volume_snapshots(volume['id']))
         self.set_hook()
-        self.assertEqual(1, tenant.agent_commands(
-            self.lab.agent_log, offset)['freeze'])
-        self.assert_consistent(self.create_image(self.new_name()))
+        self.assertEqual(1, calls.sent['freeze'])
+        calls = self.agent_calls()
+        self.assert_healthy_image(self.create_image(self.new_name()), calls)

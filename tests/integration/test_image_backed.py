@@ -15,53 +15,35 @@
 import os
 import pathlib
 import pwd
+import typing
 
-from quiescelab import tenant
-
-from tests.integration import base
+from tests.integration import snapshots
 
 
-class RequiredTest(base.LabTestCase):
+class RequiredTest(snapshots.SnapshotTestCase):
     """The image sets hw_qemu_guest_agent and os_require_quiesce."""
 
     def test_healthy(self) -> None:
-        taken = self.snapshot()
-        record = self.record_of(taken)
-        self.assertEqual('filesystem', record['consistency'], record)
-        self.assertEqual('1', record['filesystems'])
-        self.assertGreater(int(record['window_ms']), 0)
-        self.assertEqual(base.ONE_EACH, taken.sent)
-        self.assertFalse(self.needs_recovery(taken))
-        calls = [(call.action, call.status)
-                 for call in self.guest.hook_log()[-2:]]
-        self.assertEqual([('freeze', 0), ('thaw', 0)], calls)
+        self.assert_healthy(self.snapshot())
 
     def test_dead_agent(self) -> None:
-        self.guest.hold_agent(120)
-        try:
+        with self.dead_agent():
             taken = self.snapshot()
-        finally:
-            self.guest.release_agent()
         self.assert_refused(taken, 'install and start qemu-guest-agent')
-        self.assertEqual(base.NO_CALLS, taken.sent)
+        self.assertEqual(snapshots.NO_CALLS, taken.sent)
 
     def test_failing_hook(self) -> None:
-        self.guest.set_hook(freeze_fail=7)
-        self.addCleanup(self.guest.set_hook)
+        self.set_hook(freeze_fail=7)
         taken = self.snapshot()
         self.assert_refused(taken, 'status 7')
         self.assertEqual(1, taken.sent['freeze'])
 
     def test_type_that_cannot_be_frozen(self) -> None:
         where = self.mount_boot()
-        taken = self.snapshot()
-        record = self.record_of(taken)
-        self.assertEqual('filesystem', record['consistency'], record)
+        record = self.assert_healthy(self.snapshot())
         self.assertEqual(
             '1 filesystem stayed frozen during the cut; not frozen, because '
             'its type cannot be: %s (vfat)' % where, record['reason'])
-        self.assertEqual('1', record['filesystems'])
-        self.assertFalse(self.needs_recovery(taken))
 
     def test_one_is_frozen_by_somebody_else(self) -> None:
         where = self.mount_another()
@@ -69,54 +51,35 @@ class RequiredTest(base.LabTestCase):
         taken = self.snapshot()
         self.assert_refused(taken, 'froze only 1 of these 2 filesystems: / '
                             '(ext4), %s (ext4)' % where)
-        self.assertEqual(base.ONE_EACH, taken.sent)
+        self.assertEqual(snapshots.ONE_EACH, taken.sent)
         # The agent's thaw leaves none out.
         self.guest.run('touch %s/file' % where)
 
     def test_paused(self) -> None:
         self.user.act(self.server, 'pause')
-        tenant.wait(lambda: self._status() == 'PAUSED', 30, 'the pause')
+        self.wait_for_status('PAUSED')
         try:
             taken = self.snapshot()
-            self.assertEqual('PAUSED', self._status())
+            self.assertEqual('PAUSED', self.status())
             self.assert_refused(taken, 'resume it first')
         finally:
             self.user.act(self.server, 'unpause')
-            tenant.wait(lambda: self._status() == 'ACTIVE', 30, 'the resume')
-
-    def _status(self) -> str:
-        return str(self.user.show(self.server)['status'])
+            self.wait_for_status('ACTIVE')
 
 
-class PreferredTest(base.LabTestCase):
+class PreferredTest(snapshots.SnapshotTestCase):
     """The image sets hw_qemu_guest_agent alone."""
 
     image = 'test-preferred'
-
-    @classmethod
-    def setUpClass(cls) -> None:
-        user = tenant.Tenant(cls.find_lab())
-        user.upload(cls.image, hw_qemu_guest_agent='yes')
-        cls.addClassCleanup(lambda: user.remove_image(
-            user.image_named(cls.image)))
-        super().setUpClass()
+    properties: typing.ClassVar = {'hw_qemu_guest_agent': 'yes'}
 
     def test_healthy(self) -> None:
-        taken = self.snapshot()
-        self.assertEqual('filesystem', self.record_of(taken)['consistency'])
-        self.assertEqual(base.ONE_EACH, taken.sent)
-        self.assertFalse(self.needs_recovery(taken))
+        self.assert_healthy(self.snapshot())
 
     def test_dead_agent(self) -> None:
-        self.guest.hold_agent(120)
-        try:
+        with self.dead_agent():
             taken = self.snapshot()
-        finally:
-            self.guest.release_agent()
-        record = self.record_of(taken)
-        self.assertEqual('crash', record['consistency'])
-        self.assertIn('not connected', record['reason'])
-        self.assertTrue(self.needs_recovery(taken))
+        self.assert_crash(taken, 'not connected')
 
     def test_one_is_hidden_by_another_mount(self) -> None:
         where = self.mount_another()
@@ -127,17 +90,14 @@ class PreferredTest(base.LabTestCase):
         self.assertEqual('crash', record['consistency'], record)
         self.assertIn('froze only 1 of these 2', record['reason'])
         # The others profit from the freeze all the same.
-        self.assertFalse(self.needs_recovery(taken))
+        self.assertFalse(self.needs_recovery(self.image_of(taken)['id']))
 
     def test_failing_hook(self) -> None:
-        self.guest.set_hook(freeze_fail=7)
-        self.addCleanup(self.guest.set_hook)
-        record = self.record_of(self.snapshot())
-        self.assertEqual('crash', record['consistency'])
-        self.assertIn('status 7', record['reason'])
+        self.set_hook(freeze_fail=7)
+        self.assert_crash(self.snapshot(), 'status 7')
 
 
-class ControlTest(base.LabTestCase):
+class ControlTest(snapshots.SnapshotTestCase):
     """The image asks for no quiesce, so its guest has no agent channel."""
 
     image = 'quiesce-control'
@@ -152,8 +112,8 @@ class ControlTest(base.LabTestCase):
     def test_labelled_for_what_it_is(self) -> None:
         taken = self.snapshot()
         self.assertEqual('crash', self.record_of(taken)['consistency'])
-        self.assertEqual(base.NO_CALLS, taken.sent)
-        self.assertTrue(self.needs_recovery(taken))
+        self.assertEqual(snapshots.NO_CALLS, taken.sent)
+        self.assertTrue(self.needs_recovery(self.image_of(taken)['id']))
 
     def test_production_like_users(self) -> None:
         # Root hides the faults that production has.

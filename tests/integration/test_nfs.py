@@ -14,18 +14,18 @@
 
 import pathlib
 import tempfile
+import typing
 
-import libvirt
-
-from quiescelab import tenant
+from quiescelab import api
 from quiescelab import volumes
+from quiescelab import waiting
 
 from tests.integration import base
 from tests.integration import foreign
-from tests.integration import held
+from tests.integration import snapshots
 
 
-class NfsTestCase(base.LabTestCase):
+class NfsTestCase(snapshots.SnapshotTestCase):
     """A server on a volume on NFS."""
 
     from_volume = True
@@ -44,21 +44,21 @@ class NfsTestCase(base.LabTestCase):
 
     def _wait_until_snapshots_are_gone(self) -> None:
         # Their files are merged, by Nova, while the guest writes.
-        tenant.wait(lambda: not self.user.volume_snapshots(self.volume_id),
-                    tenant.SNAPSHOT_SECONDS, 'the snapshots to go')
+        waiting.wait(lambda: not self.user.volume_snapshots(self.volume_id),
+                     volumes.SNAPSHOT_SECONDS, 'the snapshots to go')
 
-    def snapshot_volume(self) -> tenant.Json:
+    def snapshot_volume(self) -> api.Json:
         """Have Cinder snapshot the volume, and nothing else.
 
         :returns: the snapshot, available or in error
         """
-        self._offset = self.lab.agent_log.stat().st_size
+        self._calls = self.agent_calls()
         # Seen as soon as it is there, for those who do something at once.
-        taken = self.user.snapshot_volume(self.volume_id, held.LOOK)
+        taken = self.user.snapshot_volume(self.volume_id, base.LOOK)
         self.addCleanup(self.user.remove_volume_snapshot, taken['id'])
         return taken
 
-    def assert_taken(self, taken: tenant.Json, sent: dict[str, int],
+    def assert_taken(self, taken: api.Json, sent: dict[str, int],
                      needs_recovery: bool) -> None:
         """A snapshot of the volume alone is there, and what it is worth."""
         self.assertEqual('available', taken['status'])
@@ -68,13 +68,12 @@ class NfsTestCase(base.LabTestCase):
                 taken['id'], pathlib.Path(scratch)))
 
     def sent(self) -> dict[str, int]:
-        """What the agent was sent since :meth:`snapshot_volume`."""
-        return tenant.agent_commands(self.lab.agent_log, self._offset)
+        """Return what the agent was sent since :meth:`snapshot_volume`."""
+        return self._calls.sent
 
-    def status_of_volume_snapshot(self, taken: base.Snapshotted) -> str:
-        """What became of the one volume snapshot of an image."""
-        assert taken.image is not None, taken.said
-        snapshot_id, = volumes.of_image(taken.image)
+    def status_of_volume_snapshot(self, taken: snapshots.Snapshotted) -> str:
+        """Return what became of the one volume snapshot of an image."""
+        snapshot_id, = volumes.of_image(self.image_of(taken))
         return str(self.user.complete(snapshot_id)['status'])
 
 
@@ -84,43 +83,34 @@ class RequiredTest(NfsTestCase):
     def test_image(self) -> None:
         """Nova freezes for the image, and not once more for the volume."""
         taken = self.snapshot()
-        record = self.record_of(taken)
-        self.assertEqual('filesystem', record['consistency'], record)
+        record = self.assert_healthy(taken)
         self.assertEqual('available', self.status_of_volume_snapshot(taken))
-        self.assertEqual(base.ONE_EACH, taken.sent)
-        self.assertFalse(self.needs_recovery(taken))
         self.measured('volume-backed on NFS: freeze window',
                       int(record['window_ms']) / 1000)
 
     def test_volume_alone(self) -> None:
-        self.assert_taken(self.snapshot_volume(), base.ONE_EACH,
+        self.assert_taken(self.snapshot_volume(), snapshots.ONE_EACH,
                           needs_recovery=False)
 
     def test_volume_alone_and_dead_agent(self) -> None:
-        self.guest.hold_agent(120)
-        try:
+        with self.dead_agent():
             taken = self.snapshot_volume()
-        finally:
-            self.guest.release_agent()
         self.assertEqual('error', taken['status'])
-        self.assertEqual(base.NO_CALLS, self.sent())
+        self.assertEqual(snapshots.NO_CALLS, self.sent())
 
     def test_volume_alone_and_backup_job_of_somebody_else(self) -> None:
         """libvirt would let its snapshot wait for 30 s, and refuse it."""
         files = self._disk_files()
-        connection = libvirt.open(self.lab.libvirt_uri)
-        self.addCleanup(connection.close)
-        with foreign.backup(connection.lookupByUUIDString(self.server['id']),
-                            self.lab.paths.run) as see:
+        with self.domain() as domain, foreign.backup(
+                domain, self.lab.paths.run) as see:
             taken = self.snapshot_volume()
             see()
         self.assertEqual('error', taken['status'])
-        self.assertEqual(base.NO_CALLS, self.sent())
+        self.assertEqual(snapshots.NO_CALLS, self.sent())
         self.assertEqual(files, self._disk_files())
 
     def test_volume_alone_and_failing_hook(self) -> None:
-        self.guest.set_hook(freeze_fail=7)
-        self.addCleanup(self.guest.set_hook)
+        self.set_hook(freeze_fail=7)
         files = self._disk_files()
         self.assertEqual('error', self.snapshot_volume()['status'])
         self.assertEqual(files, self._disk_files())
@@ -128,10 +118,9 @@ class RequiredTest(NfsTestCase):
     def test_volume_alone_and_shut_off(self) -> None:
         """Each snapshot gives a server another file, also one that is off."""
         self.user.act(self.server, 'os-stop')
-        tenant.wait(lambda: self.user.show(self.server)['status'] ==
-                    'SHUTOFF', 3 * base.SOON, 'the shutdown')
+        self.wait_for_status('SHUTOFF')
         try:
-            self.assert_taken(self.snapshot_volume(), base.NO_CALLS,
+            self.assert_taken(self.snapshot_volume(), snapshots.NO_CALLS,
                               needs_recovery=False)
             taken = self.snapshot_volume()
         finally:
@@ -139,21 +128,19 @@ class RequiredTest(NfsTestCase):
             self.user.act(self.server, 'os-start')
             type(self).guest = self.user.ready(self.server)
         self.assertIn(taken['id'], self._disk_files())
-        self.assert_taken(taken, base.NO_CALLS, needs_recovery=False)
+        self.assert_taken(taken, snapshots.NO_CALLS, needs_recovery=False)
 
     def test_server_starts_again_from_the_new_file(self) -> None:
         """Cinder knows the file that the guest writes to, and so does Nova."""
         before = self._disk_files()
         taken = self.snapshot_volume()
         self.user.act(self.server, 'reboot', {'type': 'HARD'})
-        tenant.wait(lambda: self.user.show(self.server)['status'] ==
-                    'HARD_REBOOT', base.SOON, 'the reboot', held.LOOK)
-        tenant.wait(lambda: self.user.show(self.server)['status'] ==
-                    'ACTIVE', base.SOON, 'the end of the reboot')
+        self.wait_for_status('HARD_REBOOT', base.LOOK)
+        self.wait_for_status('ACTIVE')
         self.user.ready(self.server)
         self.assertNotIn(taken['id'], before)
         self.assertIn(taken['id'], self._disk_files())
-        self.assert_taken(taken, base.ONE_EACH, needs_recovery=False)
+        self.assert_taken(taken, snapshots.ONE_EACH, needs_recovery=False)
 
     def _disk_files(self) -> str:
         return self.guest.virsh('domblklist')
@@ -163,35 +150,21 @@ class PreferredTest(NfsTestCase):
     """The volume's image sets hw_qemu_guest_agent alone."""
 
     image = 'test-nfs-preferred'
-
-    @classmethod
-    def setUpClass(cls) -> None:
-        user = tenant.Tenant(cls.find_lab())
-        user.upload(cls.image, hw_qemu_guest_agent='yes')
-        cls.addClassCleanup(lambda: user.remove_image(
-            user.image_named(cls.image)))
-        super().setUpClass()
+    properties: typing.ClassVar = {'hw_qemu_guest_agent': 'yes'}
 
     def test_volume_alone(self) -> None:
-        self.assert_taken(self.snapshot_volume(), base.ONE_EACH,
+        self.assert_taken(self.snapshot_volume(), snapshots.ONE_EACH,
                           needs_recovery=False)
 
     def test_volume_alone_and_dead_agent(self) -> None:
-        self.guest.hold_agent(120)
-        try:
+        with self.dead_agent():
             taken = self.snapshot_volume()
-        finally:
-            self.guest.release_agent()
-        self.assert_taken(taken, base.NO_CALLS, needs_recovery=True)
+        self.assert_taken(taken, snapshots.NO_CALLS, needs_recovery=True)
 
     def test_image_and_dead_agent(self) -> None:
-        self.guest.hold_agent(120)
-        try:
+        with self.dead_agent():
             taken = self.snapshot()
             status = self.status_of_volume_snapshot(taken)
-        finally:
-            self.guest.release_agent()
         self.assertEqual('available', status)
-        self.assertEqual('crash', self.record_of(taken)['consistency'])
-        self.assertEqual(base.NO_CALLS, taken.sent)
-        self.assertTrue(self.needs_recovery(taken))
+        self.assert_crash(taken, 'not connected')
+        self.assertEqual(snapshots.NO_CALLS, taken.sent)

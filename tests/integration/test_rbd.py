@@ -17,12 +17,13 @@ import time
 import unittest
 
 from quiescelab import lab as running
-from quiescelab import tenant
+from quiescelab import waiting
 
 from nova_quiesce.freeze import watched_lease
 from tests.integration import base
 from tests.integration import copies
-from tests.integration import held
+from tests.integration import faults
+from tests.integration import snapshots
 
 
 def setUpModule() -> None:
@@ -51,25 +52,28 @@ class CephTestCase(copies.CopyTestCase):
         self.assertEqual([], self.rbd('snap', 'ls', self.disk))
 
 
-class DirectTest(CephTestCase):
+class DirectTestCase(CephTestCase):
     """The image was in Ceph, too, so nothing has to be copied."""
 
     @classmethod
-    def upload(cls, user: tenant.Tenant) -> None:
+    def upload(cls) -> None:
         """Make the image, in Glance's store in Ceph."""
-        user.upload_raw(cls.image, 'ceph', hw_qemu_guest_agent='yes')
+        cls.user.upload_raw(cls.image, 'ceph', **cls.properties)
 
     def setUp(self) -> None:
         super().setUp()
         self.addCleanup(self.assert_no_snapshot)
 
+
+class DirectTest(DirectTestCase):
+    """Quiesce is preferred, or required."""
+
     def test_required_and_healthy(self) -> None:
         self.require()
         taken = self.snapshot()
-        self.assert_filesystem(taken)
-        assert taken.image is not None
+        self.assert_healthy(taken)
         image = self.lab.client('admin').get(
-            'glance', '/v2/images/%s' % taken.image['id'])
+            'glance', '/v2/images/%s' % self.image_of(taken)['id'])
         location, = [one['url'] for one in image['locations']]
         self.assertTrue(location.startswith('rbd://'), location)
         self.assertTrue(location.endswith('/images/%s/snap' % image['id']))
@@ -89,13 +93,12 @@ class DirectTest(CephTestCase):
         with self.dead_agent():
             taken = self.snapshot()
         self.assert_refused(taken, 'install and start qemu-guest-agent')
-        self.assertEqual(base.NO_CALLS, taken.sent)
+        self.assertEqual(snapshots.NO_CALLS, taken.sent)
         self.assertEqual(images, self.rbd('ls', 'images'))
 
     def test_required_and_failing_hook(self) -> None:
         self.require()
-        self.guest.set_hook(freeze_fail=7)
-        self.addCleanup(self.guest.set_hook)
+        self.set_hook(freeze_fail=7)
         images = self.rbd('ls', 'images')
         self.assert_refused(self.snapshot(), 'status 7')
         self.assertEqual(images, self.rbd('ls', 'images'))
@@ -106,19 +109,10 @@ class DirectTest(CephTestCase):
         self.assert_crash(taken, 'not connected')
 
 
-class HangingTest(held.FaultTestCase, CephTestCase):
+class HangingTest(faults.FaultTestCase, DirectTestCase):
     """Guests may be frozen for a few seconds."""
 
-    @classmethod
-    def upload(cls, user: tenant.Tenant) -> None:
-        """Make the image, in Glance's store in Ceph."""
-        user.upload_raw(cls.image, 'ceph', hw_qemu_guest_agent='yes',
-                        os_require_quiesce='yes',
-                        os_quiesce_max_freeze_time=str(held.LIMIT))
-
-    def setUp(self) -> None:
-        super().setUp()
-        self.addCleanup(self.assert_no_snapshot)
+    properties = faults.LIMITED_PROPERTIES
 
     def test_cut_that_hangs(self) -> None:
         """A new snapshot needs a number of Ceph's monitor; writes do not.
@@ -127,16 +121,15 @@ class HangingTest(held.FaultTestCase, CephTestCase):
         it has: the thaw is sent at the deadline, and ends with that.
         """
         self.set_hook(freeze_delay=2)
-        offset = self.lab.agent_log.stat().st_size
+        calls = self.agent_calls()
         hanging = self.in_background(self.snapshot)
-        self.wait_until_freeze_is_sent(offset)
+        self.wait_until_freeze_is_sent(calls)
         self.stop_for_a_while('ceph-mon')
-        tenant.wait(self.guest.frozen, base.SOON, 'the freeze', held.LOOK)
+        waiting.wait(self.guest.frozen, base.SOON, 'the freeze', base.LOOK)
         began = time.monotonic()
-        tenant.wait(lambda: tenant.agent_commands(
-            self.lab.agent_log, offset)['thaw'] > 0, base.SOON, 'the thaw',
-            held.LOOK)
-        late = time.monotonic() - began - held.LIMIT
+        waiting.wait(lambda: calls.sent['thaw'] > 0, base.SOON, 'the thaw',
+                     base.LOOK)
+        late = time.monotonic() - began - faults.LIMIT
         # Neither early nor, as the guard's, later.
         self.assertGreater(late, -1)
         self.measured('image-backed in Ceph, the cut hangs: thaw sent after '
@@ -145,7 +138,7 @@ class HangingTest(held.FaultTestCase, CephTestCase):
         self.measured('image-backed in Ceph, the cut hangs: thawed after '
                       'Ceph answers again', self.seconds_until_thawed())
         self.wait_until_lease_ends()
-        self.assert_refused(hanging.result(), held.DEADLINE)
+        self.assert_refused(hanging.result(), faults.DEADLINE)
         self.assertEqual(['freeze', 'thaw'], [
             call.action for call in self.guest.hook_log()[-2:]])
 
@@ -160,10 +153,6 @@ class CopiedTest(CephTestCase):
             self.assert_writing()
             self.assertTrue(self.has_job())
         self.wait_until_done()
-        record = self.user.record(held.image_id)
-        self.assertEqual('filesystem', record['consistency'], record)
-        self.assertFalse(self.user.needs_recovery(
-            held.image_id, self.lab.paths.run))
+        self.assert_healthy_image(held.image_id, held.calls)
         self.assertEqual(domain_id, self.domain_id())
         self.assert_no_snapshot()
-        self.assert_nothing_left()

@@ -24,7 +24,7 @@ import libvirt
 from quiescelab import lab as running
 from quiescelab import proc
 from quiescelab import system
-from quiescelab import tenant
+from quiescelab import waiting
 
 from tests.integration import base
 from tests.integration import copies
@@ -75,8 +75,8 @@ class FullTest(copies.CopyTestCase):
 
     @classmethod
     def setUpClass(cls) -> None:
-        lab = cls.find_lab()
-        cls.volume = cls.enterClassContext(small_volume(lab))
+        cls.volume = cls.enterClassContext(
+            small_volume(running.Lab.from_env()))
         cls.options = {'libvirt': {'snapshots_directory': cls.volume,
                                    'snapshot_compression': cls.compress}}
         super().setUpClass()
@@ -87,7 +87,7 @@ class FullTest(copies.CopyTestCase):
 
     @property
     def snapshots(self) -> pathlib.Path:
-        """Where snapshots are made."""
+        """The directory in which snapshots are made."""
         return self.volume
 
     def setUp(self) -> None:
@@ -116,10 +116,10 @@ class FullTest(copies.CopyTestCase):
             self.lab.kill('nova-compute', signal.SIGSTOP)
             self.guest.console('{ dd if=/dev/zero of=%s bs=1M count=%d '
                                'conv=notrunc & }' % (copies.FILE, FILL_MIB))
-            tenant.wait(self._is_stuck, base.SOON, 'the guest to be paused')
+            waiting.wait(self._is_stuck, base.SOON, 'the guest to be paused')
             self.lab.go_on('nova-compute')
-            tenant.wait(lambda: not self._is_stuck(), base.SOON,
-                        'the guest to go on')
+            waiting.wait(lambda: not self._is_stuck(), base.SOON,
+                         'the guest to go on')
             self.assert_writing()
 
     def _is_stuck(self) -> bool:
@@ -129,7 +129,7 @@ class FullTest(copies.CopyTestCase):
 
 
 class FullDuringUploadTest(FullTest):
-    """The same where the image is uploaded while the disk is read."""
+    """The same, and the image is uploaded while the disk is read."""
 
     compress = False
 

@@ -23,13 +23,14 @@ import time
 import unittest
 
 from quiescelab import lab as running
+from quiescelab import logs
 from quiescelab import proc
 from quiescelab.services import nova
 from quiescelab import system
-from quiescelab import tenant
+from quiescelab import waiting
 
 from tests.integration import base
-from tests.integration import held
+from tests.integration import faults
 
 #: Seconds in which a guest is thawed whose freeze nobody else ends.
 PROMISED = 2
@@ -82,7 +83,7 @@ class OptionsTest(unittest.TestCase):
             self.assertIn(problem, done.stderr)
 
 
-class DyingServiceTest(held.HeldTestCase):
+class DyingServiceTest(faults.HeldFreezeTestCase):
     """nova-compute ends while the guest is frozen for volume snapshots."""
 
     def setUp(self) -> None:
@@ -98,7 +99,7 @@ class DyingServiceTest(held.HeldTestCase):
         self.assert_nothing_claimed(image_id)
         self.assertEqual(1, len(self.duties()))
         self.lab.start(nova.COMPUTE)
-        tenant.wait(lambda: 'not written yet' in str(
+        waiting.wait(lambda: 'not written yet' in str(
             self.user.failures(self.server)), base.SOON, 'an event')
         self.assertEqual('active', self.user.image(image_id)['status'])
         self.assert_judged_with_the_next_request(image_id)
@@ -119,11 +120,11 @@ class DyingServiceTest(held.HeldTestCase):
         self.assert_judged_with_the_next_request(image_id)
 
     def assert_judged_with_the_next_request(self, image_id: str) -> None:
-        """What one nova-compute has left open, the next one does."""
+        """The next nova-compute does what one has left open."""
         self.lab.go_on('cinder-volume')
-        self.assert_consistent(self.create_image(self.new_name()))
+        calls = self.agent_calls()
+        self.assert_healthy_image(self.create_image(self.new_name()), calls)
         self.assert_put_away(image_id, 'nova-compute was stopped')
-        tenant.wait(lambda: not self.duties(), base.SOON, 'the duty to end')
 
     def test_killed_together_with_the_guard(self) -> None:
         image_id = self.hold_freeze()
@@ -134,16 +135,21 @@ class DyingServiceTest(held.HeldTestCase):
         time.sleep(3)
         self.assertTrue(self.guest.frozen())
         self.assertEqual([self.server['id']], self.leases())
-        log = _Log(self.lab.log(nova.COMPUTE))
+        log = logs.NewLines(self.lab.log(nova.COMPUTE))
         began = time.monotonic()
         self.in_background(self.lab.start, nova.COMPUTE)
         self.seconds_until_thawed()
         self.measured('nova-compute and its guard killed: thawed after the '
                       'start', time.monotonic() - began)
-        log.assert_order(self, 'has ended: 1 filesystems were thawed',
-                         'Join ServiceGroup membership')
+        self._assert_order(log, 'has ended: 1 filesystems were thawed',
+                           'Join ServiceGroup membership')
         self.assertEqual([], self.leases())
         self.assert_nothing_claimed(image_id)
+
+    def _assert_order(self, log: logs.NewLines, first: str,
+                      second: str) -> None:
+        waiting.wait(lambda: second in log.text(), base.SOON, second)
+        self.assertLess(log.text().index(first), log.text().index(second))
 
     def test_all_processes_killed_beside_a_guard_of_its_own(self) -> None:
         with self._service_guard() as path, self.lab.compute_options(
@@ -168,7 +174,7 @@ class DyingServiceTest(held.HeldTestCase):
             guard = subprocess.Popen(argv, cwd='/', stdout=log, stderr=log,
                                      env=system.environment())
         try:
-            tenant.wait(path.exists, base.SOON, 'the guard to listen')
+            waiting.wait(path.exists, base.SOON, 'the guard to listen')
             yield path
         finally:
             guard.terminate()
@@ -181,25 +187,6 @@ class DyingServiceTest(held.HeldTestCase):
                       _resident_mib(guard), GUARD_MEMORY, 'MiB')
         self.lab.go_on('cinder-volume')
         self.seconds_until_thawed()
-
-
-class _Log:
-    """What a service logs from now on."""
-
-    def __init__(self, path: pathlib.Path) -> None:
-        self._path = path
-        self._offset = path.stat().st_size
-
-    def assert_order(self, test: unittest.TestCase, first: str,
-                     second: str) -> None:
-        tenant.wait(lambda: second in self._text(), base.SOON, second)
-        test.assertLess(self._text().index(first),
-                        self._text().index(second))
-
-    def _text(self) -> str:
-        with self._path.open('rb') as stream:
-            stream.seek(self._offset)
-            return stream.read().decode(errors='replace')
 
 
 def _resident_mib(process: proc.Process) -> float:

@@ -22,14 +22,14 @@ import libvirt
 
 from quiescelab import proc
 from quiescelab.services import nova
-from quiescelab import tenant
+from quiescelab import waiting
 
 from tests.integration import base
 from tests.integration import copies
-from tests.integration import held
+from tests.integration import faults
 
 
-class ShutOffTest(copies.CopyTestCase, held.FaultTestCase):
+class ShutOffTest(copies.CopyTestCase, faults.FaultTestCase):
 
     def setUp(self) -> None:
         super().setUp()
@@ -47,7 +47,7 @@ class ShutOffTest(copies.CopyTestCase, held.FaultTestCase):
                  if self.server['id'] in proc.arguments(one) and
                  '-uuid' in proc.arguments(one))
         qemu.signal(number)
-        tenant.wait(self._is_off, base.SOON, 'QEMU to end')
+        waiting.wait(self._is_off, base.SOON, 'QEMU to end')
 
     def _is_off(self) -> bool:
         with self.domain() as domain:
@@ -60,7 +60,7 @@ class ShutOffTest(copies.CopyTestCase, held.FaultTestCase):
 
     def test_killed(self) -> None:
         self._end(signal.SIGKILL)
-        self._wait_until('SHUTOFF')
+        self.wait_for_status('SHUTOFF')
         self.assertEqual(libvirt.VIR_DOMAIN_SHUTOFF_CRASHED, self._reason())
         self._assert_neither_claimed_nor_made('crashed, or was killed')
 
@@ -71,7 +71,7 @@ class ShutOffTest(copies.CopyTestCase, held.FaultTestCase):
         self._assert_neither_claimed_nor_made('the compute host ended')
         # Nova stops what has ended by itself, some seconds later or as it is
         # connected again. A request that comes in between fails with 500.
-        self._wait_until('SHUTOFF')
+        self.wait_for_status('SHUTOFF')
         self.restart_libvirtd()
         self.assertEqual(libvirt.VIR_DOMAIN_SHUTOFF_UNKNOWN, self._reason())
         self.assert_refused(self.snapshot(), 'the compute host ended')
@@ -80,7 +80,7 @@ class ShutOffTest(copies.CopyTestCase, held.FaultTestCase):
     def test_stopped(self) -> None:
         self.require()
         self.user.act(self.server, 'os-stop')
-        self._wait_until('SHUTOFF')
+        self.wait_for_status('SHUTOFF')
         self.assertEqual(libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN, self._reason())
         self.assert_offline(self.snapshot())
         self.restart_libvirtd()
@@ -103,7 +103,7 @@ class ShutOffTest(copies.CopyTestCase, held.FaultTestCase):
         """A guest that stands still cannot shut itself down."""
         self.require()
         self.user.act(self.server, 'pause')
-        self._wait_until('PAUSED')
+        self.wait_for_status('PAUSED')
         name = '%s-shelved' % self.user.show(self.server)['name']
         self.addCleanup(self.remove_images, name)
         self.user.act(self.server, 'shelve')
@@ -112,4 +112,4 @@ class ShutOffTest(copies.CopyTestCase, held.FaultTestCase):
         left = self.user.image_named(name)
         self.assertEqual('queued', left['status'])
         # It is off, where it was, with its disk: it is started again.
-        self._wait_until('SHUTOFF')
+        self.wait_for_status('SHUTOFF')

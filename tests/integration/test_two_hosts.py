@@ -19,13 +19,16 @@ import typing
 
 from quiescelab import errors
 from quiescelab import guestctl
+from quiescelab import logs
 from quiescelab import proc
-from quiescelab import tenant
+from quiescelab import servers
+from quiescelab import waiting
 
 from tests.integration import base
 from tests.integration import copies
-from tests.integration import held
+from tests.integration import faults
 from tests.integration import hosts
+from tests.integration import snapshots
 
 #: Seconds that the agent has for a freeze, and for a thaw, on the second host.
 FREEZE_TIMEOUT, THAW_TIMEOUT = 4, 3
@@ -33,7 +36,7 @@ FREEZE_TIMEOUT, THAW_TIMEOUT = 4, 3
 PATIENCE = 15
 
 
-class VolumeBackedTest(hosts.TwoHostsTestCase, held.HeldTestCase):
+class VolumeBackedTest(hosts.TwoHostsTestCase, faults.HeldFreezeTestCase):
     """The image requires quiesce; freezes may last for a minute."""
 
     second_options: typing.ClassVar = {'quiesce': {
@@ -45,16 +48,14 @@ class VolumeBackedTest(hosts.TwoHostsTestCase, held.HeldTestCase):
             self.move_to(self.other_host)
             self.assert_thawed_and_writing()
             self.assertEqual(calls, self._hook_calls())
-        offset = self.host.paths.agent_log.stat().st_size
-        self.assert_consistent(self.create_image(self.new_name()))
-        self.assertEqual(base.ONE_EACH, tenant.agent_commands(
-            self.host.paths.agent_log, offset))
+        sent = self.agent_calls()
+        self.assert_healthy_image(self.create_image(self.new_name()), sent)
 
     def test_held_freeze(self) -> None:
         """The guest is thawed before it leaves, and the request is told."""
         here, there = self.host, self.other_host
-        offsets = [host.paths.agent_log.stat().st_size
-                   for host in (here, there)]
+        sent = [logs.AgentCalls(host.paths.agent_log)
+                for host in (here, there)]
         calls = self._hook_calls()
         image_id, worker = self._freeze_for_an_api_that_stops()
         self.move_to(there)
@@ -64,24 +65,22 @@ class VolumeBackedTest(hosts.TwoHostsTestCase, held.HeldTestCase):
         worker.signal(signal.SIGCONT)
         self.assert_put_away(image_id.result(), 'the instance was migrated '
                              'during the snapshot')
-        tenant.wait(lambda: not self.duties(), base.SOON, 'the duty to end')
-        self.assertEqual(
-            [base.ONE_EACH, base.NO_CALLS],
-            [tenant.agent_commands(host.paths.agent_log, offset)
-             for host, offset in zip((here, there), offsets, strict=True)])
+        self.wait_until_nothing_is_owed()
+        self.assertEqual([snapshots.ONE_EACH, snapshots.NO_CALLS],
+                         [calls.sent for calls in sent])
 
     def _freeze_for_an_api_that_stops(
-            self) -> tuple[held.Pending, proc.Process]:
+            self) -> tuple[faults.Pending, proc.Process]:
         # The other one of nova-api's workers still takes requests, and Cinder
         # and Glance can do what the migration asks of them.
         self.set_hook(freeze_delay=1)
-        offset = self.host.paths.agent_log.stat().st_size
+        sent = self.agent_calls()
         image_id = self.in_background(self.create_image, self.new_name())
-        self.wait_until_freeze_is_sent(offset)
+        self.wait_until_freeze_is_sent(sent)
         worker, = self.lab.serving('nova')
         worker.signal(signal.SIGSTOP)
         self.addCleanup(worker.signal, signal.SIGCONT)
-        tenant.wait(self.guest.frozen, base.SOON, 'the freeze', held.LOOK)
+        waiting.wait(self.guest.frozen, base.SOON, 'the freeze', base.LOOK)
         self.assertEqual([self.server['id']], self.leases())
         return image_id, worker
 
@@ -89,7 +88,7 @@ class VolumeBackedTest(hosts.TwoHostsTestCase, held.HeldTestCase):
         """Whoever thaws it has to be there when it lands."""
         self.be_on(self.second)
         calls = self._hook_calls()
-        self.set_hook(freeze_delay=tenant.BOOT_SECONDS)
+        self.set_hook(freeze_delay=servers.BOOT_SECONDS)
         self.addCleanup(self._thaw_what_nobody_thaws)
         self.assert_conflict(self.new_name(), 'not frozen within %d s'
                              % FREEZE_TIMEOUT)
@@ -116,7 +115,7 @@ class VolumeBackedTest(hosts.TwoHostsTestCase, held.HeldTestCase):
 
     def _thaw_what_nobody_thaws(self) -> None:
         self._let_freeze_land()
-        tenant.wait(self.guest.agent_alive, base.SOON, 'the agent')
+        waiting.wait(self.guest.agent_alive, base.SOON, 'the agent')
         if self.guest.frozen():
             self.guest.agent('guest-fsfreeze-thaw')
 
@@ -142,9 +141,9 @@ class VolumeBackedTest(hosts.TwoHostsTestCase, held.HeldTestCase):
     def _see_it_judged_with_the_next_request(self, image_id: str) -> None:
         # The project's next request to the host that owes it.
         self.move_to(self.second)
-        self.assert_consistent(self.create_image(self.new_name()))
+        sent = self.agent_calls()
+        self.assert_healthy_image(self.create_image(self.new_name()), sent)
         self.assert_put_away(image_id, 'nova-compute was stopped')
-        tenant.wait(lambda: not self.duties(), base.SOON, 'the duty to end')
 
     def _hook_calls(self) -> list[str]:
         return [call.action for call in self.guest.hook_log()]
@@ -160,10 +159,7 @@ class ImageBackedTest(hosts.TwoHostsTestCase, copies.CopyTestCase):
                 self.ask_to_move_to(self.other_host)
             self.assertIn(': 409 ', str(caught.exception))
         self.wait_until_done()
-        self.assertEqual('filesystem', self.user.record(
-            copy.image_id)['consistency'])
-        self.assert_nothing_left()
+        self.assert_healthy_image(copy.image_id, copy.calls)
         self.move_to(self.other_host)
         self.assert_thawed_and_writing()
-        self.assert_filesystem(self.snapshot())
-        self.assert_nothing_left()
+        self.assert_healthy(self.snapshot())

@@ -79,7 +79,8 @@ class OracleTest(unittest.TestCase):
         self._run('qemu-img', 'convert', '-c', '-f', 'raw', '-O', 'qcow2',
                   self.image, packed)
         self.assertTrue(oracle.needs_recovery(packed))
-        self.assertEqual(2, oracle.last_line(packed))
+        self.assertEqual(b'1\n2\n',
+                         oracle.content(packed, oracle.WRITER_FILE))
 
     def test_nothing_left_behind(self) -> None:
         self._disk(self._filesystem())
@@ -110,20 +111,27 @@ class OracleTest(unittest.TestCase):
     def test_no_image(self) -> None:
         self._assert_no_answer('qemu-img')
 
-    def test_last_complete_line(self) -> None:
+    def test_content(self) -> None:
         self._disk(self._filesystem('9\n10\n1'))
-        self.assertEqual(10, oracle.last_line(self.image))
+        self.assertEqual(b'9\n10\n1',
+                         oracle.content(self.image, oracle.WRITER_FILE))
 
-    def test_no_line(self) -> None:
+    def test_no_content(self) -> None:
         self._disk(self._filesystem(''))
-        self.assertEqual(0, oracle.last_line(self.image))
+        self.assertEqual(b'', oracle.content(self.image, oracle.WRITER_FILE))
 
-    def test_no_writer(self) -> None:
+    def test_no_file(self) -> None:
         self._disk(self._filesystem(None))
         with self.assertRaisesRegex(oracle.OracleError, 'no /var/lib'):
-            oracle.last_line(self.image)
+            oracle.content(self.image, oracle.WRITER_FILE)
 
-    def test_not_a_number(self) -> None:
-        self._disk(self._filesystem('1\nx\n'))
-        with self.assertRaisesRegex(oracle.OracleError, "'x'"):
-            oracle.last_line(self.image)
+    def test_copy_is_removed(self) -> None:
+        """Also where there is no answer."""
+        self._disk(self._filesystem(dirty=True))
+        copy = self.scratch / 'copy'
+        self.assertTrue(oracle.copy_needs_recovery(
+            copy, lambda target: target.hardlink_to(self.image)))
+        self.assertFalse(copy.exists())
+        with self.assertRaises(oracle.OracleError):
+            oracle.copy_needs_recovery(copy, lambda target: target.touch())
+        self.assertFalse(copy.exists())

@@ -17,131 +17,87 @@ import contextlib
 import pathlib
 import subprocess
 import tempfile
-from typing import Any
+from urllib import parse
 
-import openstack
+from openstack import config
 
+from quiescelab import api
 from quiescelab import errors
 from quiescelab import guestctl
-from quiescelab import oracle
+from quiescelab import servers
 from quiescelab import waiting
 
+CLOUD = 'devstack'
 IMAGE = 'quiesce-guest'
-# DevStack's smallest that the guest boots in.
-FLAVOR = 'cirros256'
-BOOT_SECONDS = 240
-SNAPSHOT_SECONDS = 240
-PREFIX = 'quiesce_'
-#: Where the volumes' files are; see local.conf and ../devstack-container.
-EXPORT = pathlib.Path('/srv/nfs1')
-
-Json = dict[str, Any]
+#: The places of the services' APIs on DevStack's web server.
+PLACES = {'keystone': 'identity', 'nova': 'compute', 'glance': 'image',
+          'cinder': 'volume'}
 
 
-class Cloud:
+class Cloud(servers.User):
     """The tenant's servers, images and volumes."""
 
+    # DevStack's smallest that the guest boots in.
+    flavor = 'cirros256'
+    boot_seconds = snapshot_seconds = 240
+
     def __init__(self) -> None:
-        self.api: Any = openstack.connect(cloud='devstack')
+        super().__init__(sign_in())
 
     @contextlib.contextmanager
-    def server(self, name: str, from_volume: bool) -> Iterator[Json]:
+    def server(self, name: str, from_volume: bool) -> Iterator[api.Json]:
         """Boot a server, and delete it in the end.
 
         :param from_volume: whether its root disk is a volume
         """
-        server = self._boot(name, from_volume)
+        server = self.boot(name, IMAGE, from_volume)
         try:
-            waiting.wait(lambda: self._is_active(server), BOOT_SECONDS,
-                         f'server {name} to become active')
+            self.wait_until_active(server)
             yield server
         finally:
-            self.api.delete_server(server['id'], wait=True)
+            self.delete(server)
 
-    def guest(self, server: Json) -> guestctl.Guest:
+    def guest(self, server: api.Json) -> guestctl.Guest:
         """Wait until a guest's agent answers.
 
         :returns: the guest
         """
         guest = guestctl.Guest(server['id'], 'qemu:///system')
-        waiting.wait(guest.agent_alive, BOOT_SECONDS,
+        waiting.wait(guest.agent_alive, self.boot_seconds,
                      f'the guest agent of server {server["id"]} to answer')
         return guest
 
-    def snapshot(self, server: Json, name: str) -> Json:
-        """Run the command that a person would; the image.
+    def snapshot(self, server: api.Json, name: str) -> api.Json:
+        """Run the command that a person would.
 
-        :raises LabError: when it fails
+        :returns: the image
+        :raises LabError: the command fails
         """
         done = subprocess.run(
-            ['/opt/stack/data/venv/bin/openstack', '--os-cloud', 'devstack',
+            ['/opt/stack/data/venv/bin/openstack', '--os-cloud', CLOUD,
              'server', 'image', 'create', '--wait', '--name', name,
              server['id']], capture_output=True, text=True,
-            timeout=SNAPSHOT_SECONDS, check=False)
+            timeout=self.snapshot_seconds, check=False)
         if done.returncode:
             raise errors.LabError(f'image create: {done.stderr.strip()}')
-        return self.image(str(self.api.get_image(name)['id']))
+        return self.image_named(name)
 
-    def begin_snapshot(self, server: Json, name: str) -> str:
-        """Ask for a snapshot; the image's id, as soon as there is one."""
-        answer = self.api.compute.post(
-            f'/servers/{server["id"]}/action', microversion='2.45',
-            json={'createImage': {'name': name}})
-        if answer.status_code != 202:
-            raise errors.LabError(f'createImage: {answer.text}')
-        return str(answer.json()['image_id'])
-
-    def image(self, image_id: str) -> Json:
-        """:returns: an image as Glance shows it."""
-        return dict(self.api.image.get(f'/images/{image_id}').json())
-
-    def record(self, image_id: str) -> dict[str, str]:
-        """Wait for the record on an image.
-
-        :returns: it, without the properties' prefix
-        """
-        waiting.wait(lambda: bool(record_of(self.image(image_id))),
-                     SNAPSHOT_SECONDS, f'a record on image {image_id}')
-        return record_of(self.image(image_id))
-
-    def needs_recovery(self, image: Json) -> bool:
-        """Whether the root filesystem of a snapshot was cut while in use."""
+    def is_clean(self, image: api.Json) -> bool:
+        """Tell whether an image's filesystem was cut frozen or unmounted."""
         with tempfile.TemporaryDirectory() as directory:
-            copy = pathlib.Path(directory) / 'copy'
-            with copy.open('wb') as stream:
-                for part in self.api.image.download_image(
-                        image['id'], stream=True).iter_content(1 << 20):
-                    stream.write(part)
-            return oracle.needs_recovery(copy)
-
-    def _boot(self, name: str, from_volume: bool) -> Json:
-        image_id = self.api.get_image(IMAGE)['id']
-        request: Json = {'name': name, 'networks': 'none',
-                         'flavorRef': self.api.get_flavor(FLAVOR)['id']}
-        if from_volume:
-            request['block_device_mapping_v2'] = [{
-                'boot_index': 0, 'uuid': image_id, 'source_type': 'image',
-                'destination_type': 'volume', 'volume_size': 1,
-                'delete_on_termination': True}]
-        else:
-            request['imageRef'] = image_id
-        answer = self.api.compute.post('/servers', microversion='2.37',
-                                       json={'server': request})
-        if answer.status_code != 202:
-            raise errors.LabError(f'boot {name}: {answer.text}')
-        return dict(answer.json()['server'])
-
-    def _is_active(self, server: Json) -> bool:
-        found = self.api.compute.get(f'/servers/{server["id"]}').json()
-        if found['server']['status'] == 'ERROR':
-            raise errors.LabError(f'boot: {found["server"].get("fault")}')
-        return bool(found['server']['status'] == 'ACTIVE')
+            return not self.needs_recovery(image['id'],
+                                           pathlib.Path(directory))
 
 
-def record_of(image: Json) -> dict[str, str]:
-    """:returns: the record on an image, without the properties' prefix."""
-    return {key.removeprefix(PREFIX): value for key, value in image.items()
-            if key.startswith(PREFIX)}
+def sign_in() -> api.Client:
+    """Return a client of the cloud that ``clouds.yaml`` describes."""
+    user: dict[str, str] = config.get_cloud_region(
+        cloud=CLOUD).get_auth_args()
+
+    def address(service: str, path: str) -> str:
+        return parse.urljoin(user['auth_url'], f'/{PLACES[service]}{path}')
+
+    return api.Client(address, user['username'], user['password'])
 
 
 def say(what: str, value: object) -> None:

@@ -25,8 +25,10 @@ import time
 import uuid
 
 from devstackbox import cloud
+from quiescelab import api
 from quiescelab import errors
 from quiescelab import guestctl
+from quiescelab import imaging
 from quiescelab import waiting
 
 COMPUTE = 'devstack@n-cpu.service'
@@ -52,7 +54,7 @@ class Case:
     :param guest: its guest
     """
 
-    def __init__(self, tenant: cloud.Cloud, server: cloud.Json,
+    def __init__(self, tenant: cloud.Cloud, server: api.Json,
                  guest: guestctl.Guest) -> None:
         self._tenant = tenant
         self._server = server
@@ -112,12 +114,12 @@ class Case:
         waiting.wait(lambda: not self._lease().exists(), STARTED,
                      'the lease to end', LOOK)
         systemctl('kill', '--signal=CONT', VOLUME)
-        waiting.wait(self._is_settled, cloud.SNAPSHOT_SECONDS,
+        waiting.wait(self._is_settled, self._tenant.snapshot_seconds,
                      'the volume snapshot to end')
 
     def _is_settled(self) -> bool:
         return all(one['status'] != 'creating'
-                   for one in self._tenant.api.list_volume_snapshots())
+                   for one in self._tenant.all_volume_snapshots())
 
     def _is_thawed(self) -> bool:
         try:
@@ -129,11 +131,9 @@ class Case:
         return LEASES / f'{self._server["id"]}.lease'
 
     def _assert_nothing_claimed(self, image_id: str) -> None:
-        found = self._tenant.api.image.get(f'/images/{image_id}')
-        if found.status_code == 200:
-            record = cloud.record_of(found.json())
-            if record.get('consistency') == 'filesystem':
-                raise errors.LabError(f'an image claims too much: {record}')
+        record = imaging.record_of(self._tenant.find_image(image_id) or {})
+        if record.get('consistency') == 'filesystem':
+            raise errors.LabError(f'an image claims too much: {record}')
 
 
 def run() -> None:
@@ -180,7 +180,7 @@ def _beside_a_service(case: Case) -> None:
 
 
 def is_service() -> bool:
-    """Whether the guard is a service of its own."""
+    """Tell whether the guard is a service of its own."""
     done = subprocess.run(['systemctl', 'is-active', '--quiet', GUARD],
                           check=False)
     return done.returncode == 0
@@ -200,14 +200,14 @@ def settings(line: str) -> Iterator[None]:
 
 
 def act(*arguments: str) -> Action:
-    """:returns: a call of systemctl, for later."""
+    """Return a call of systemctl, for later."""
     return lambda: systemctl(*arguments)
 
 
 def systemctl(*arguments: str) -> None:
     """Run systemctl.
 
-    :raises LabError: when it fails
+    :raises LabError: it fails
     """
     done = subprocess.run(['systemctl', *arguments], capture_output=True,
                           text=True, check=False)

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What the plugin called in a real run, read from DevStack's traces.
+"""The plugin's calls in a real run, read from DevStack's traces.
 
 The unit tests compare it with what the plugin calls of the doubles; see
 tests/tools/test_devstack.py.

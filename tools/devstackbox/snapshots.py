@@ -13,6 +13,7 @@
 """An image-backed and a volume-backed server are snapshotted, quiesced."""
 
 from devstackbox import cloud
+from quiescelab import api
 from quiescelab import errors
 
 LEVEL = 'filesystem'
@@ -42,7 +43,7 @@ def _check(tenant: cloud.Cloud, kind: str, from_volume: bool) -> None:
             _check_bits(tenant, image)
 
 
-def _check_bits(tenant: cloud.Cloud, image: cloud.Json) -> None:
-    if tenant.needs_recovery(image):
+def _check_bits(tenant: cloud.Cloud, image: api.Json) -> None:
+    if not tenant.is_clean(image):
         raise errors.LabError('the image-backed snapshot needs recovery')
     cloud.say('image-backed: ext4 needs no recovery', 'yes')

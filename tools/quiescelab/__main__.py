@@ -36,8 +36,8 @@ FAILED = 1
 def main(argv: Sequence[str]) -> int:
     """Do what the command line says.
 
-    :param argv: the arguments.
-    :returns: the exit code.
+    :param argv: the arguments
+    :returns: the exit code
     """
     arguments = _parser().parse_args(argv)
     paths = layout.Layout.find(arguments.dir)

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Whether this machine can run guests with KVM, found out by running one.
+"""The accelerator of guests: KVM where a guest boots with it.
 
 Where ``/dev/kvm`` belongs to a machine that is virtual itself, it may open,
 run the first thousand instructions, and fail at one that it cannot emulate:
@@ -49,7 +49,7 @@ def _choose(lab: site.Site) -> None:
 
 
 def kvm_works(image: pathlib.Path) -> bool:
-    """:returns: whether the guest boots to its end with KVM."""
+    """Tell whether the guest boots to its end with KVM."""
     if not DEVICE.exists():
         return False
     with tempfile.TemporaryDirectory(prefix='nova-quiesce-lab-') as directory:

@@ -25,13 +25,13 @@ CLOUDS = ('demo', 'admin')
 
 @dataclasses.dataclass(frozen=True)
 class Credentials:
-    """How a user signs in.
+    """The data with which a user signs in.
 
-    :param auth_url: Keystone's address.
-    :param username: the user.
-    :param password: the password.
-    :param project_name: the project.
-    :param region_name: the region.
+    :param auth_url: Keystone's address
+    :param username: the user
+    :param password: the password
+    :param project_name: the project
+    :param region_name: the region
     """
 
     auth_url: str
@@ -41,7 +41,7 @@ class Credentials:
     region_name: str
 
     def environment(self) -> dict[str, str]:
-        """:returns: what OpenStack's clients read, ``OS_*``."""
+        """Return what OpenStack's clients read, ``OS_*``."""
         return {
             'OS_AUTH_TYPE': 'password',
             'OS_AUTH_URL': self.auth_url,
@@ -56,7 +56,7 @@ class Credentials:
 
 
 def credentials(lab: site.Site, cloud: str) -> Credentials:
-    """:returns: how the user of that name signs in to that project."""
+    """Return what the user of that name signs in with."""
     return Credentials(layout.url('keystone', '/v3'), cloud,
                        lab.state.password(cloud), cloud, keystone.REGION)
 

@@ -31,7 +31,7 @@ from quiescelab import site
 
 
 class Service(Protocol):
-    """What a service's module offers."""
+    """The interface of a service's module."""
 
     PACKAGES: tuple[str, ...]
     USER: str
@@ -43,25 +43,25 @@ class Service(Protocol):
         """Do once what its daemons need."""
 
     def daemons(self, lab: site.Site) -> list[daemon.Daemon]:
-        """:returns: its processes, in the order of starting."""
+        """Return its processes, in the order of starting."""
         ...
 
 
 def services(lab: site.Site) -> list[Service]:
-    """:returns: every service."""
+    """Return every service."""
     return [mariadb, rabbitmq, libvirt, *backends.ALL.values(), neutron,
             keystone, glance, placement, cinder, nova]
 
 
 def daemons(lab: site.Site) -> list[daemon.Daemon]:
-    """:returns: every process, in the order of starting."""
+    """Return every process, in the order of starting."""
     return [one for service in services(lab) for one in service.daemons(lab)]
 
 
 def find(lab: site.Site, name: str) -> daemon.Daemon:
-    """:returns: the process of that name, also of a second compute host.
+    """Return the process of that name, also of a second compute host.
 
-    :raises LabError: when there is none.
+    :raises LabError: there is none
     """
     known = {one.name: one for one in (*daemons(lab), *second.daemons(lab))}
     if name not in known:
@@ -71,5 +71,5 @@ def find(lab: site.Site, name: str) -> daemon.Daemon:
 
 
 def packages(lab: site.Site) -> list[str]:
-    """:returns: the distribution's packages that the services need."""
+    """Return the distribution's packages that the services need."""
     return [name for service in services(lab) for name in service.PACKAGES]

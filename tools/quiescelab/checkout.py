@@ -34,14 +34,14 @@ LEFT_OUT = ('.git', '.tox', '.venv', 'build', 'dist', '*.egg-info',
 def install(lab: site.Site) -> None:
     """Install the checkout, unless this very content is installed.
 
-    :param lab: the lab.
-    :raises LabError: when pip fails.
+    :param lab: the lab
+    :raises LabError: pip fails
     """
     lab.once('checkout', lambda: install_into(lab, lab.paths.venv), version())
 
 
 def version() -> str:
-    """:returns: a word that changes with the package's content."""
+    """Return a word that changes with the package's content."""
     digest = hashlib.sha256()
     for pattern in MATTERS:
         for path in sorted(ROOT.glob(pattern)):
@@ -54,9 +54,9 @@ def version() -> str:
 def install_into(lab: site.Site, venv: pathlib.Path) -> None:
     """Install the checkout alone, without what it depends on.
 
-    :param lab: the lab.
-    :param venv: a virtualenv, which has what builds the checkout.
-    :raises LabError: when pip fails.
+    :param lab: the lab
+    :param venv: a virtualenv, which has what builds the checkout
+    :raises LabError: pip fails
     """
     # It outlives a "down --keep", as the virtualenv does.
     marker = venv / 'nova-quiesce.version'

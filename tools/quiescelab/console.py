@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What a person sees while the lab works: one line per event."""
+"""The screen of a person who waits for the lab: one line per event."""
 
 import sys
 import threading
@@ -26,13 +26,13 @@ class Console:
 
     @property
     def elapsed(self) -> float:
-        """:returns: the seconds since the command began."""
+        """The seconds since the command began."""
         return time.monotonic() - self._began
 
     def say(self, text: str) -> None:
         """Print one line, whole, from whichever thread.
 
-        :param text: the line.
+        :param text: the line
         """
         with self._lock:
             print(f'[{self.elapsed:4.0f} s] {text}', flush=True)
@@ -40,7 +40,7 @@ class Console:
     def complain(self, text: str) -> None:
         """Print what went wrong, where errors belong.
 
-        :param text: the line or lines.
+        :param text: the line or lines
         """
         with self._lock:
             print(text, file=sys.stderr, flush=True)

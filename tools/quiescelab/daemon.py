@@ -41,18 +41,18 @@ KILL_SECONDS = 10
 class Daemon:
     """A process that the lab keeps running.
 
-    :param name: its name in the lab.
-    :param argv: the command, which stays in the foreground.
-    :param user: who runs it.
-    :param env: variables besides PATH, HOME and the language.
-    :param home: its home directory.
-    :param inputs: files whose new content asks for a restart.
-    :param versions: words whose change asks for a restart.
-    :param port: where it listens, if it does.
-    :param prepare: does what needs the daemons before it; run at each start.
-    :param ready: tells whether it answers; None if nothing tells.
-    :param patience: the seconds it may take to be ready.
-    :param grace: the seconds it gets to end before it is killed.
+    :param name: its name in the lab
+    :param argv: the command, which stays in the foreground
+    :param user: who runs it
+    :param env: variables besides PATH, HOME and the language
+    :param home: its home directory
+    :param inputs: files whose new content asks for a restart
+    :param versions: words whose change asks for a restart
+    :param port: where it listens, if it does
+    :param prepare: does what needs the daemons before it; run at each start
+    :param ready: tells whether it answers; None if nothing tells
+    :param patience: the seconds it may take to be ready
+    :param grace: the seconds it gets to end before it is killed
     """
 
     name: str
@@ -69,7 +69,7 @@ class Daemon:
     grace: float = 20
 
     def fingerprint(self) -> str:
-        """:returns: what changes when the process has to be restarted."""
+        """Return what changes when the process has to be restarted."""
         told = (self.argv, self.user, sorted(self.env.items()), self.versions)
         digest = hashlib.sha256(repr(told).encode())
         for path in self.inputs:
@@ -80,19 +80,19 @@ class Daemon:
 class Supervisor:
     """The lab's processes.
 
-    :param paths: where the lab is.
+    :param paths: where the lab is
     """
 
     def __init__(self, paths: layout.Layout):
         self._paths = paths
 
     def find(self, name: str) -> proc.Process | None:
-        """:returns: the running process of a daemon, or None."""
+        """Return the running process of a daemon, or None."""
         found = self._leader(name)
         return found if found and found.alive else None
 
     def up_to_date(self, daemon: Daemon) -> bool:
-        """:returns: whether it runs, and with its present settings."""
+        """Tell whether it runs, and with its present settings."""
         record = self._record(daemon.name)
         return (self.find(daemon.name) is not None and record is not None
                 and record['fingerprint'] == daemon.fingerprint())
@@ -100,7 +100,7 @@ class Supervisor:
     def ensure(self, daemon: Daemon) -> bool:
         """Start a daemon unless it runs with its present settings.
 
-        :returns: whether it was started.
+        :returns: whether it was started
         """
         if self.up_to_date(daemon):
             return False
@@ -111,8 +111,8 @@ class Supervisor:
     def start(self, daemon: Daemon) -> None:
         """Start a daemon and wait until it is ready.
 
-        :param daemon: one that does not run.
-        :raises LabError: when it ends or does not get ready in time.
+        :param daemon: one that does not run
+        :raises LabError: it ends or does not get ready in time
         """
         if daemon.port and ready.busy_ports([daemon.port]):
             raise errors.LabError(
@@ -127,9 +127,9 @@ class Supervisor:
     def stop(self, name: str, grace: float) -> None:
         """Ask a daemon to end, then what it left, and see to it.
 
-        :param name: the daemon's name.
+        :param name: the daemon's name
         :param grace: the seconds that they get, each time, before they are
-            killed.
+            killed
         """
         main = self.find(name)
         end([main] if main else [], grace)
@@ -137,13 +137,13 @@ class Supervisor:
         self._pid_file(name).unlink(missing_ok=True)
 
     def family(self, name: str) -> list[proc.Process]:
-        """:returns: the processes of one daemon, its children's too."""
+        """Return the processes of one daemon, its children's too."""
         return self._of_family(name, proc.everyone())
 
     def idle(self, names: Iterable[str]) -> dict[str, str]:
-        """:returns: the daemons that can do nothing, and why.
+        """Return the daemons that can do nothing, and why.
 
-        :param names: those to look at.
+        :param names: those to look at
         """
         stopped = [one for one in proc.everyone() if proc.stands_still(one)]
         found = {}
@@ -155,7 +155,7 @@ class Supervisor:
         return found
 
     def everyone(self) -> list[proc.Process]:
-        """:returns: the processes of all daemons, recorded or not."""
+        """Return the processes of all daemons, recorded or not."""
         names = [path.stem for path in self._paths.pids.glob('*.json')]
         known = {one for name in names for one in self.family(name)}
         marked = {one for one in proc.everyone() if proc.environment(one).get(
@@ -236,8 +236,8 @@ class Supervisor:
 def end(family: Sequence[proc.Process], grace: float) -> None:
     """Ask processes to end, and kill those that have not done so in time.
 
-    :param family: the processes.
-    :param grace: the seconds that they get.
+    :param family: the processes
+    :param grace: the seconds that they get
     """
     for one in family:
         one.signal(signal.SIGTERM)

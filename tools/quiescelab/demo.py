@@ -22,9 +22,11 @@ import dataclasses
 import pathlib
 import tempfile
 
+from quiescelab import api
 from quiescelab import console
 from quiescelab import errors
 from quiescelab import lab as running
+from quiescelab import logs
 from quiescelab import tenant
 
 
@@ -100,7 +102,7 @@ def run(lab: running.Lab) -> int:
 
 
 def _server(user: tenant.Tenant, case: _Case,
-            screen: console.Console) -> tenant.Json:
+            screen: console.Console) -> api.Json:
     for server in user.servers():
         if server['name'] == case.name:
             if user.show(server)['status'] == 'ACTIVE':
@@ -112,13 +114,12 @@ def _server(user: tenant.Tenant, case: _Case,
     return user.boot(case.name, case.image, case.from_volume)
 
 
-def _snapshot(user: tenant.Tenant, case: _Case, server: tenant.Json,
+def _snapshot(user: tenant.Tenant, case: _Case, server: api.Json,
               screen: console.Console,
               scratch: pathlib.Path) -> _Result:
     for image in user.images_named(case.name):
         user.remove_image(image)
-    log = user.lab.agent_log
-    offset, before = log.stat().st_size, user.lines(server)
+    calls, before = logs.AgentCalls(user.lab.agent_log), user.lines(server)
     screen.say(f'nova image-create --poll {case.name} {case.name}')
     done = user.image_create(server, case.name)
     if done.returncode:
@@ -127,7 +128,7 @@ def _snapshot(user: tenant.Tenant, case: _Case, server: tenant.Json,
             user.lab.log('nova-compute'))
     image_id = user.image_named(case.name)['id']
     record = user.record(image_id)
-    sent = tenant.agent_commands(log, offset)
+    sent = calls.sent
     lines = user.lines(server) - before
     screen.say(f'the guest wrote {lines} lines meanwhile; looking into the '
                'image')

@@ -36,10 +36,10 @@ SECONDS = 5
 def run(lab: site.Site, keep: bool) -> None:
     """Stop and remove everything.
 
-    :param lab: the lab.
+    :param lab: the lab
     :param keep: leave the virtualenv, the downloads, the guest image and the
-        users.
-    :raises LabError: when something cannot be removed.
+        users
+    :raises LabError: something cannot be removed
     """
     packages.restore_policy()
     # While their storage still answers, or they would hang on it.
@@ -56,7 +56,7 @@ def run(lab: site.Site, keep: bool) -> None:
 
 
 def leftovers(paths: layout.Layout) -> bool:
-    """:returns: whether there is something of a lab besides its directory."""
+    """Tell whether there is something of a lab besides its directory."""
     running = daemon.Supervisor(paths).everyone()
     return bool(running or users.made() or rootwrap.granted())
 

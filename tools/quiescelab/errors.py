@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What can go wrong in the lab, as messages that say what to do next."""
+"""The lab's errors, as messages that say what to do next."""
 
 from collections.abc import Sequence
 import pathlib
@@ -21,8 +21,8 @@ TAIL_LINES = 20
 class LabError(Exception):
     """A failure that a person can act on.
 
-    :param message: what happened, and what to do about it.
-    :param log: the log that tells more, if there is one.
+    :param message: what happened, and what to do about it
+    :param log: the log that tells more, if there is one
     """
 
     def __init__(self, message: str, log: pathlib.Path | None = None):
@@ -30,7 +30,7 @@ class LabError(Exception):
         self.log = log
 
     def explain(self) -> str:
-        """:returns: the message with the last lines of its log."""
+        """Return the message with the last lines of its log."""
         text = str(self)
         if self.log and self.log.exists():
             text += (f'\n--- the last lines of {self.log} ---\n'
@@ -53,6 +53,6 @@ class NotRunning(LabError):
 
 
 def tail(path: pathlib.Path, lines: int = TAIL_LINES) -> str:
-    """:returns: the last lines of a text file."""
+    """Return the last lines of a text file."""
     text = path.read_text(errors='replace')
     return '\n'.join(text.splitlines()[-lines:])

@@ -71,7 +71,7 @@ def build(dest: pathlib.Path, workdir: pathlib.Path,
     :param workdir: a directory for the downloads, which are kept for the next
         build, and for what is made on the way (about 200 MB), which is not
     :param progress: told of each step
-    :raises: GuestError
+    :raises GuestError: a command fails
     """
     if platform.machine() != 'x86_64':
         raise GuestError('the guest is made for x86_64, this machine is '
@@ -89,7 +89,7 @@ def without_agent(image: pathlib.Path, dest: pathlib.Path) -> None:
 
     :param image: the guest's
     :param dest: the qcow2 to write; it is replaced once it is complete
-    :raises: GuestError
+    :raises GuestError: a command fails
     """
     with tempfile.TemporaryDirectory(dir=dest.parent) as name:
         scratch = pathlib.Path(name)
@@ -260,7 +260,7 @@ def _install(source: pathlib.Path, tree: pathlib.Path, name: str) -> None:
     """Copy an executable into a tree.
 
     :param name: the path in the tree; it must not lead out of it
-    :raises: GuestError
+    :raises GuestError: a command fails
     """
     target = tree / name
     # An absolute name, or a link in the tree, would write to this machine.

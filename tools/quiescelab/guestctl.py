@@ -78,7 +78,7 @@ class Guest:
 
         :param timeout: seconds to wait for the answer
         :returns: what the agent returned
-        :raises: ControlError
+        :raises ControlError: it fails
         """
         request = json.dumps({'execute': command, 'arguments': arguments})
         answer = self._call('qemu-agent-command', self.domain, '--timeout',
@@ -102,7 +102,7 @@ class Guest:
 
         :param timeout: seconds to wait for its end
         :returns: its standard output
-        :raises: ControlError, also if it ends with another status than 0
+        :raises ControlError: it ends with another status than 0, or not
         """
         started = self.agent('guest-exec', path='/bin/sh',
                              arg=['-c', command], **{'capture-output': True})
@@ -169,7 +169,7 @@ class Guest:
         Also a frozen guest runs it, if it writes to tmpfs only.
 
         :param timeout: seconds to wait for its end
-        :raises: ControlError if its end is not seen; its status is ignored
+        :raises ControlError: its end is not seen; its status is ignored
         """
         number = random.randrange(10 ** 9)
         # The sum: the terminal's echo must not look like the answer.
@@ -191,7 +191,7 @@ class Guest:
         """Run a command of virsh that takes nothing but the domain.
 
         :returns: what it printed
-        :raises: ControlError
+        :raises ControlError: it fails
         """
         return self._call(command, self.domain)
 

@@ -26,7 +26,7 @@ from quiescelab import gueststep
 def find() -> list[str]:
     """Name the guest's packages: kernel, busybox, the agent, its libraries.
 
-    :raises: GuestError
+    :raises GuestError: a command fails
     """
     return [*_kernel(), 'busybox-static', *_with_libraries('qemu-guest-agent')]
 
@@ -35,7 +35,7 @@ def download(names: Sequence[str], into: pathlib.Path) -> list[pathlib.Path]:
     """Fetch packages; those that are there already are kept.
 
     :returns: one file for each name
-    :raises: GuestError
+    :raises GuestError: a command fails
     """
     # As root, apt would complain that its own user cannot write here.
     command = ('apt-get', '-q', '-o', 'APT::Sandbox::User=root', 'download')

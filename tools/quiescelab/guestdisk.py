@@ -40,7 +40,7 @@ def make(disk: pathlib.Path, boot: pathlib.Path, root: pathlib.Path) -> None:
     :param disk: the image to make
     :param boot: a directory; its files go to the boot partition
     :param root: a directory; it becomes the root filesystem
-    :raises: GuestError
+    :raises GuestError: a command fails
     """
     with disk.open('wb') as f:
         f.write(_mbr())
@@ -52,7 +52,7 @@ def make(disk: pathlib.Path, boot: pathlib.Path, root: pathlib.Path) -> None:
 def pack(disk: pathlib.Path, dest: pathlib.Path) -> None:
     """Turn a raw image into a compressed qcow2.
 
-    :raises: GuestError
+    :raises GuestError: a command fails
     """
     gueststep.run('pack the disk', (
         'qemu-img', 'convert', '-c', '-f', 'raw', '-O', 'qcow2', disk, dest))
@@ -61,7 +61,7 @@ def pack(disk: pathlib.Path, dest: pathlib.Path) -> None:
 def unpack(source: pathlib.Path, disk: pathlib.Path) -> None:
     """Turn a qcow2 into a raw image.
 
-    :raises: GuestError
+    :raises GuestError: a command fails
     """
     gueststep.run('unpack the disk', (
         'qemu-img', 'convert', '-f', 'qcow2', '-O', 'raw', source, disk))
@@ -72,7 +72,7 @@ def replace_boot_file(disk: pathlib.Path, source: pathlib.Path) -> None:
 
     :param disk: a raw image
     :param source: a file of that name
-    :raises: GuestError
+    :raises GuestError: a command fails
     """
     gueststep.run('change the boot partition', (
         'mcopy', '-o', '-i', f'{disk}@@{BOOT_START}', source, '::/'))

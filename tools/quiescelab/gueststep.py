@@ -33,7 +33,7 @@ def run(step: str, command: Sequence[str | pathlib.Path],
 
     :param step: what the command is for, in the words of an error
     :returns: the command's standard output
-    :raises: GuestError with the step and what the command said
+    :raises GuestError: it fails; names the step and what it said
     """
     try:
         done = subprocess.run(command, cwd=cwd, input=stdin, check=True,

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Whether the cloud is ready for its first server."""
+"""Waits until a new cloud is ready for its first server."""
 
 import time
 from typing import Any
@@ -27,8 +27,8 @@ POLL_SECONDS = 1.0
 def wait(lab: site.Site) -> None:
     """Wait until a server could be built, with a volume too.
 
-    :param lab: the lab.
-    :raises LabError: when that does not come, with what is missing.
+    :param lab: the lab
+    :raises LabError: that does not come, with what is missing
     """
     cloud = rest.Client(lab, 'admin')
     deadline = time.monotonic() + PATIENCE_SECONDS
@@ -44,7 +44,7 @@ def wait(lab: site.Site) -> None:
 
 
 def _missing(lab: site.Site, cloud: rest.Client) -> tuple[str, str] | None:
-    """What is not there yet, and which service has to say why."""
+    """Name what is not there yet, and the service that has to say why."""
     if not _up(cloud.get('nova', '/v2.1/os-services'), nova.COMPUTE):
         return 'nova-compute does not report up', nova.COMPUTE
     if not cloud.get('placement', '/resource_providers')[

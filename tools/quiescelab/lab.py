@@ -53,9 +53,9 @@ LOOK, LOOKS = 0.05, 6
 class Host:
     """A compute host of the lab.
 
-    :ivar name: what Nova calls it.
-    :ivar paths: where its own files are.
-    :ivar prefix: what its services' names begin with.
+    :ivar name: what Nova calls it
+    :ivar paths: where its own files are
+    :ivar prefix: what its services' names begin with
     """
 
     name: str
@@ -66,7 +66,7 @@ class Host:
 class Lab:
     """A lab that is up.
 
-    :param lab: its paths, memory and screen.
+    :param lab: its paths, memory and screen
     """
 
     def __init__(self, lab: site.Site):
@@ -78,7 +78,7 @@ class Lab:
     def from_env(cls) -> 'Lab':
         """Find the lab that the environment names, else the default one.
 
-        :raises NotRunning: when it is not up.
+        :raises NotRunning: it is not up
         """
         paths = layout.Layout.find()
         found = site.Site.at(paths, console.Console())
@@ -90,7 +90,7 @@ class Lab:
 
     @property
     def agent_log(self) -> pathlib.Path:
-        """libvirtd's log of each command sent to a guest agent."""
+        """The log that libvirtd has of each command sent to a guest agent."""
         return self.paths.agent_log
 
     @property
@@ -100,21 +100,21 @@ class Lab:
 
     @property
     def clouds(self) -> Mapping[str, access.Credentials]:
-        """How to sign in as the tenant, ``demo``, and as ``admin``."""
+        """The credentials of the tenant, ``demo``, and of ``admin``."""
         return {name: access.credentials(self._site, name)
                 for name in access.CLOUDS}
 
     def client(self, cloud: str = 'demo') -> rest.Client:
-        """:returns: a signed-in client of the lab's APIs.
+        """Return a signed-in client of the lab's APIs.
 
-        :param cloud: ``demo`` or ``admin``.
+        :param cloud: ``demo`` or ``admin``
         """
         return rest.Client(self._site, cloud)
 
     def env(self, cloud: str = 'demo') -> dict[str, str]:
-        """:returns: an environment for OpenStack's clients.
+        """Return an environment for OpenStack's clients.
 
-        :param cloud: ``demo`` or ``admin``.
+        :param cloud: ``demo`` or ``admin``
         """
         inherited = {name: value for name, value in
                      system.environment().items()
@@ -133,7 +133,7 @@ class Lab:
                         target: pathlib.Path) -> None:
         """Copy a volume's snapshot, as it is in its storage, to a file.
 
-        :param backend: the name of the volume's type.
+        :param backend: the name of the volume's type
         """
         backends.ALL[backend].export_snapshot(
             self._site, volume_id, snapshot_id, target)
@@ -148,15 +148,15 @@ class Lab:
         return {'libvirt': rbd.nova_options(self._site)}
 
     def log(self, name: str) -> pathlib.Path:
-        """:returns: the log of a service."""
+        """Return the log of a service."""
         return self.paths.log(name)
 
     def services(self) -> list[str]:
-        """:returns: the names of the lab's processes."""
+        """Return the names of the lab's processes."""
         return [one.name for one in catalogue.daemons(self._site)]
 
     def process(self, name: str) -> proc.Process | None:
-        """:returns: the main process of a service, None if it is down.
+        """Return the main process of a service, None if it is down.
 
         The lab counts as disturbed then: who has it can do anything to it.
         """
@@ -164,7 +164,7 @@ class Lab:
         return self._site.supervisor.find(name)
 
     def family(self, name: str) -> list[proc.Process]:
-        """:returns: the main process of a service and its children.
+        """Return the main process of a service and its children.
 
         The lab counts as disturbed then, too.
         """
@@ -172,7 +172,7 @@ class Lab:
         return self._site.supervisor.family(name)
 
     def serving(self, name: str) -> list[proc.Process]:
-        """:returns: the processes of an API that are at a request.
+        """Return the processes of an API that are at a request.
 
         The lab counts as disturbed then, too.
         """
@@ -182,7 +182,7 @@ class Lab:
     def start(self, name: str) -> None:
         """Start a service that is down, and wait until it answers.
 
-        :raises LabError: when it does not come up.
+        :raises LabError: it does not come up
         """
         if self.process(name) is None:
             self._site.supervisor.start(self._daemon(name))
@@ -190,9 +190,9 @@ class Lab:
     def stop(self, name: str, grace: float | None = None) -> None:
         """Stop a service as a service manager would: SIGTERM, then SIGKILL.
 
-        :param name: the service.
+        :param name: the service
         :param grace: the seconds that it and its children get to end before
-            they are killed; None for the lab's usual patience.
+            they are killed; None for the lab's usual patience
         """
         self._is_disturbed = True
         usual = self._daemon(name).grace
@@ -216,7 +216,7 @@ class Lab:
         Not within a transaction: for as long as they stood still, everybody
         else who needs a row that it has locked would wait, too.
 
-        :raises LabError: when they are always within one.
+        :raises LabError: they are always within one
         """
         self._is_disturbed = True
         waiting.wait(lambda: self._hold(name), STOP_SECONDS,
@@ -229,8 +229,8 @@ class Lab:
     def end_disturbance(self) -> None:
         """Wait until the cloud is whole, if something was done to it here.
 
-        :raises LabError: when it does not become so; it names what is not,
-            once.
+        :raises LabError: it does not become so; it names what is not,
+            once
         """
         is_disturbed, self._is_disturbed = self._is_disturbed, False
         if is_disturbed:
@@ -269,8 +269,8 @@ class Lab:
 
         It is started again at both ends.
 
-        :param options: sections of nova.conf with their options.
-        :raises LabError: when it does not come up.
+        :param options: sections of nova.conf with their options
+        :raises LabError: it does not come up
         """
         self._restart_compute(options)
         try:
@@ -285,9 +285,9 @@ class Lab:
 
         It is started again at both ends.
 
-        :param name: the service.
-        :param variables: its variables; ``OS_GROUP__OPTION`` is an option.
-        :raises LabError: when it does not come up.
+        :param name: the service
+        :param variables: its variables; ``OS_GROUP__OPTION`` is an option
+        :raises LabError: it does not come up
         """
         usual = self._daemon(name)
         self.stop(name)
@@ -312,8 +312,8 @@ class Lab:
 
         Servers that are there at the end go with it.
 
-        :param options: what its nova-compute has besides, by sections.
-        :raises LabError: when it does not come up, or cannot be removed.
+        :param options: what its nova-compute has besides, by sections
+        :raises LabError: it does not come up, or cannot be removed
         """
         # One that a killed test left.
         second.remove(self._site)

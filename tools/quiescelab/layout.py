@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Where everything is: one directory, and the ports on loopback.
+"""The places of everything: one directory, and the ports on loopback.
 
 No other module invents a path or a port.
 """
@@ -58,14 +58,14 @@ LONGEST_ROOT = 60
 class Layout:
     """The paths of one lab.
 
-    :param root: the directory that holds all of it.
+    :param root: the directory that holds all of it
     """
 
     root: pathlib.Path
 
     @classmethod
     def find(cls, root: str | os.PathLike[str] | None = None) -> 'Layout':
-        """:returns: the lab at root, else the environment's, else default."""
+        """Return the lab at root, else the environment's, else default."""
         chosen = root or os.environ.get(ROOT_VARIABLE) or DEFAULT_ROOT
         return cls(pathlib.Path(chosen).absolute())
 
@@ -76,7 +76,7 @@ class Layout:
 
     @property
     def state(self) -> pathlib.Path:
-        """What the lab remembers: passwords, choices and steps done."""
+        """The lab's memory: passwords, choices and steps done."""
         return self.root / 'state.json'
 
     @property
@@ -91,12 +91,12 @@ class Layout:
 
     @property
     def tempest(self) -> pathlib.Path:
-        """Where tempest runs: its configuration, log and results."""
+        """The directory of tempest: its configuration, log and results."""
         return self.root / 'tempest'
 
     @property
     def cache(self) -> pathlib.Path:
-        """What a ``down --keep`` keeps besides the virtualenv."""
+        """All that a ``down --keep`` keeps besides the virtualenv."""
         return self.root / 'cache'
 
     @property
@@ -106,7 +106,7 @@ class Layout:
 
     @property
     def agentless_image(self) -> pathlib.Path:
-        """The same guest, whose agent never starts."""
+        """The guest image again, with an agent that never starts."""
         return self.cache / 'guest-without-agent.qcow2'
 
     @property
@@ -126,12 +126,12 @@ class Layout:
 
     @property
     def mounts(self) -> pathlib.Path:
-        """Where everything is mounted that the lab mounts."""
+        """The directory of all that the lab mounts."""
         return self.root / 'mnt'
 
     @property
     def second(self) -> pathlib.Path:
-        """What belongs to a second compute host, while there is one."""
+        """The directory of a second compute host, while there is one."""
         return self.root / 'second'
 
     @property
@@ -170,26 +170,26 @@ class Layout:
         return self.root / 'clouds.yaml'
 
     def bin(self, name: str) -> str:
-        """:returns: the path of a program of the virtualenv."""
+        """Return the path of a program of the virtualenv."""
         return str(self.venv / 'bin' / name)
 
     def etc(self, service: str) -> pathlib.Path:
-        """:returns: the directory of a service's configuration."""
+        """Return the directory of a service's configuration."""
         return self.root / 'etc' / service
 
     def data(self, service: str) -> pathlib.Path:
-        """:returns: the directory of a service's own data."""
+        """Return the directory of a service's own data."""
         return self.root / 'data' / service
 
     def log(self, name: str) -> pathlib.Path:
-        """:returns: the log of a service or of a set-up step."""
+        """Return the log of a service or of a set-up step."""
         return self.logs / f'{name}.log'
 
 
 def first_port() -> int:
-    """:returns: where the lab's 50 ports begin.
+    """Return where the lab's 50 ports begin.
 
-    :raises LabError: when the environment names no such place.
+    :raises LabError: the environment names no such place
     """
     text = os.environ.get(PORT_VARIABLE) or str(DEFAULT_FIRST_PORT)
     if not text.isdecimal() or not 1024 <= int(text) <= 65000:
@@ -199,10 +199,10 @@ def first_port() -> int:
 
 
 def port(name: str) -> int:
-    """:returns: the port of that name."""
+    """Return the port of that name."""
     return first_port() + OFFSETS[name]
 
 
 def url(service: str, path: str = '') -> str:
-    """:returns: the address of one of the lab's HTTP services."""
+    """Return the address of one of the lab's HTTP services."""
     return f'http://{HOST}:{port(service)}{path}'

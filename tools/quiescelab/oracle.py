@@ -10,13 +10,14 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What a copy of a disk tells about the moment it was taken.
+"""Looks into a copy of a disk, which tells how it was taken.
 
 ext4 sets ``needs_recovery`` while it is mounted and clears it when it is
 frozen or unmounted. A copy with the flag clear was cut inside a freeze, or
 offline; fsck and databases' own checks pass in either case and prove nothing.
 """
 
+from collections.abc import Callable
 from collections.abc import Iterator
 import contextlib
 import dataclasses
@@ -80,7 +81,7 @@ def needs_recovery(image: pathlib.Path) -> bool:
 
     :param image: a disk image in any format of qemu-img, which nobody writes
         to; its ext4 is in a partition of an MBR or takes the whole disk
-    :raises: OracleError if there is no ext4 with a journal
+    :raises OracleError: there is no ext4 with a journal
     """
     with _filesystem(image) as raw:
         header = _run('dumpe2fs', '-h', raw).decode(errors='replace')
@@ -91,21 +92,18 @@ def needs_recovery(image: pathlib.Path) -> bool:
     return 'needs_recovery' in features
 
 
-def last_line(image: pathlib.Path) -> int:
-    """Read the number that the test guest's writer had written last.
+def copy_needs_recovery(copy: pathlib.Path,
+                        make: Callable[[pathlib.Path], None]) -> bool:
+    """Tell the same of a copy that is made for that, and removed.
 
-    Of a copy that needs recovery the journal is not replayed: the number can
-    then be lower than what the guest knew to be on its disk.
-
-    :param image: as in :func:`needs_recovery`
-    :returns: the number on the last complete line, 0 if there is none
-    :raises: OracleError if there is no ext4, or not the writer's file
+    :param copy: where the copy is to be
+    :param make: makes it there
     """
-    complete = content(image, WRITER_FILE).rpartition(b'\n')[0].splitlines()
     try:
-        return int(complete[-1]) if complete else 0
-    except ValueError as e:
-        raise OracleError(f'{image}: {WRITER_FILE} ends with {e}') from e
+        make(copy)
+        return needs_recovery(copy)
+    finally:
+        copy.unlink(missing_ok=True)
 
 
 def content(image: pathlib.Path, path: str) -> bytes:
@@ -113,7 +111,7 @@ def content(image: pathlib.Path, path: str) -> bytes:
 
     :param image: as in :func:`needs_recovery`
     :param path: the file's in the guest
-    :raises: OracleError if there is no ext4, or not the file
+    :raises OracleError: there is no ext4, or not the file
     """
     with _filesystem(image) as raw:
         # debugfs ends with status 0 in any case.

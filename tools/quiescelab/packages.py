@@ -38,9 +38,9 @@ SETTINGS = {'DEBIAN_FRONTEND': 'noninteractive', 'NEEDRESTART_SUSPEND': '1'}
 def install(lab: site.Site, names: Sequence[str]) -> None:
     """Install packages that are not there yet.
 
-    :param lab: the lab.
-    :param names: the packages.
-    :raises LabError: when apt fails.
+    :param lab: the lab
+    :param names: the packages
+    :raises LabError: apt fails
     """
     missing = sorted(set(names) - _installed())
     if not missing:
@@ -83,7 +83,10 @@ def restore_policy() -> None:
 
 
 def require_apt() -> None:
-    """:raises LabError: on a machine that is neither Debian nor Ubuntu."""
+    """See that this machine is Debian or Ubuntu.
+
+    :raises LabError: it is neither
+    """
     if not os.path.exists('/usr/bin/apt-get'):
         raise errors.LabError('the lab installs packages with apt-get, for '
                               'Debian 12 or Ubuntu 24.04: there is none')

@@ -30,8 +30,8 @@ def ping(seconds: int, config: str, exchange: str,
          topics: Iterable[str]) -> list[str]:
     """Ask one service of each topic whether it is there.
 
-    :param config: a service's settings, which name the broker.
-    :returns: what is wrong, in lines.
+    :param config: a service's settings, which name the broker
+    :returns: what is wrong, in lines
     """
     # Parts of oslo.messaging know no other settings than the global ones.
     cfg.CONF([], default_config_files=[config])

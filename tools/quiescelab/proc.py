@@ -33,8 +33,8 @@ ESTABLISHED = '01'
 class Process:
     """One process for good: its id and the time it started.
 
-    :param pid: the id, which the kernel may give to another one later.
-    :param start: the start time in clock ticks since boot.
+    :param pid: the id, which the kernel may give to another one later
+    :param start: the start time in clock ticks since boot
     """
 
     pid: int
@@ -42,13 +42,13 @@ class Process:
 
     @classmethod
     def of(cls, pid: int) -> 'Process | None':
-        """:returns: the process that has this id now, unless dead."""
+        """Return the process that has this id now, unless dead."""
         fields = _fields(pid)
         return cls(pid, int(fields[START_TIME])) if fields else None
 
     @property
     def alive(self) -> bool:
-        """Whether it runs; a zombie does not."""
+        """Tell whether it runs; a zombie does not."""
         _reap(self.pid)
         return Process.of(self.pid) == self
 
@@ -62,7 +62,7 @@ class Process:
 
 
 def wait_for_end(family: Sequence[Process], seconds: float) -> bool:
-    """:returns: whether all of them ended within that many seconds."""
+    """Tell whether all of them ended within that many seconds."""
     deadline = time.monotonic() + seconds
     while any(one.alive for one in family):
         if time.monotonic() >= deadline:
@@ -72,11 +72,11 @@ def wait_for_end(family: Sequence[Process], seconds: float) -> bool:
 
 
 def everyone(but: Set[int] = frozenset()) -> Iterator[Process]:
-    """:returns: each process of this machine, and not of containers on it.
+    """Return each process of this machine, and not of containers on it.
 
     In a container there may be another lab, with the same paths and users.
 
-    :param but: the ids of processes to leave out.
+    :param but: the ids of processes to leave out
     """
     here = _pid_namespace('self')
     for name in filter(str.isdigit, os.listdir(PROC)):
@@ -87,31 +87,31 @@ def everyone(but: Set[int] = frozenset()) -> Iterator[Process]:
 
 
 def environment(process: Process) -> dict[str, str]:
-    """:returns: the environment that a process was started with."""
+    """Return the environment that a process was started with."""
     items = (item.partition('=') for item in _items(process, 'environ'))
     return {name: value for name, _, value in items}
 
 
 def arguments(process: Process) -> list[str]:
-    """:returns: the command line of a process."""
+    """Return the command line of a process."""
     return _items(process, 'cmdline')
 
 
 def of_users(names: Iterable[str]) -> list[Process]:
-    """:returns: the processes that run as one of the users."""
+    """Return the processes that run as one of the users."""
     ids = {str(pwd.getpwnam(name).pw_uid) for name in names}
     return [one for one in everyone() if _user_id(one) in ids]
 
 
 def serving(port: int) -> list[Process]:
-    """:returns: the processes that serve a connection to a TCP port."""
+    """Return the processes that serve a connection to a TCP port."""
     sockets = {f'socket:[{inode}]' for inode in _connections(port)}
     return [one for one in everyone() if sockets & _open_files(one)]
 
 
 def sees_in_place_of(process: Process, path: pathlib.Path,
                      other: pathlib.Path) -> bool:
-    """:returns: whether a process finds one directory where another is."""
+    """Tell whether a process finds one directory where another is."""
     try:
         seen = PROC / str(process.pid) / 'root' / path.relative_to('/')
         return seen.samefile(other)
@@ -121,7 +121,7 @@ def sees_in_place_of(process: Process, path: pathlib.Path,
 
 
 def in_session_of(process: Process, leader: Process) -> bool:
-    """:returns: whether a process is in the session that another began."""
+    """Tell whether a process is in the session that another began."""
     if Process.of(leader.pid) not in (leader, None):
         # The leader is gone, and so is its session: the id was given again.
         return False
@@ -131,7 +131,7 @@ def in_session_of(process: Process, leader: Process) -> bool:
 
 
 def stands_still(process: Process) -> bool:
-    """:returns: whether a signal has stopped a process."""
+    """Tell whether a signal has stopped a process."""
     fields = _fields(process.pid)
     return fields is not None and fields[STATE] == 'T'
 

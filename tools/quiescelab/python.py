@@ -51,14 +51,14 @@ REQUIREMENTS = (
 def install(lab: site.Site) -> None:
     """Make the virtualenv, unless this very one is there.
 
-    :param lab: the lab.
-    :raises LabError: when pip fails.
+    :param lab: the lab
+    :raises LabError: pip fails
     """
     lab.once('python', lambda: _install(lab), version(lab))
 
 
 def version(lab: site.Site) -> str:
-    """:returns: a word that changes with what is installed."""
+    """Return a word that changes with what is installed."""
     told = (sys.version, *REQUIREMENTS, constraints(lab.nova))
     return hashlib.sha256(repr(told).encode()).hexdigest()[:12]
 

@@ -26,7 +26,7 @@ LOADING_SECONDS = 60
 
 
 def tcp(port: int) -> Callable[[], bool]:
-    """:returns: a check that something accepts connections on a port."""
+    """Return a check that something accepts connections on a port."""
     def check() -> bool:
         try:
             with socket.create_connection((layout.HOST, port),
@@ -38,7 +38,7 @@ def tcp(port: int) -> Callable[[], bool]:
 
 
 def unix(path: pathlib.Path) -> Callable[[], bool]:
-    """:returns: a check that something accepts connections on a socket."""
+    """Return a check that something accepts connections on a socket."""
     def check() -> bool:
         try:
             with socket.socket(socket.AF_UNIX) as client:
@@ -51,7 +51,7 @@ def unix(path: pathlib.Path) -> Callable[[], bool]:
 
 
 def http_answer(port: int, path: str = '/') -> Callable[[], bool]:
-    """:returns: a check that a web service answers without an error."""
+    """Return a check that a web service answers without an error."""
     def check() -> bool:
         server = http.client.HTTPConnection(layout.HOST, port,
                                             timeout=LOADING_SECONDS)
@@ -66,7 +66,7 @@ def http_answer(port: int, path: str = '/') -> Callable[[], bool]:
 
 
 def busy_ports(ports: Iterable[int]) -> list[int]:
-    """:returns: those of the ports that somebody listens on."""
+    """Return those of the ports that somebody listens on."""
     return [port for port in ports if not _free(port)]
 
 

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""How a service's user becomes root, and for which commands only.
+"""The way for a service's user to become root, for some commands only.
 
 As in production: sudo allows the user one program, rootwrap, and rootwrap's
 filters, which the service ships, allow what that may run.
@@ -34,10 +34,10 @@ Defaults:{user} !requiretty, secure_path="{path}"
 def install(lab: site.Site, service: str, user: str) -> pathlib.Path:
     """Allow a service's user what its rootwrap filters allow.
 
-    :param lab: the lab.
-    :param service: nova or cinder.
-    :param user: the service's user.
-    :returns: the configuration file of rootwrap.
+    :param lab: the lab
+    :param service: nova or cinder
+    :param user: the service's user
+    :returns: the configuration file of rootwrap
     """
     filters = _filters(lab, service)
     directories = f'{lab.paths.helpers}:{lab.paths.venv}/bin:{system.PATH}'
@@ -60,7 +60,7 @@ def remove() -> None:
 
 
 def granted() -> list[pathlib.Path]:
-    """:returns: the lab's files of sudo's rules."""
+    """Return the lab's files of sudo's rules."""
     return list(SUDOERS.glob(f'{SUDOERS_PREFIX}*'))
 
 

@@ -28,11 +28,11 @@ OUR_DRIVER = 'quiesce.QuiesceLibvirtDriver'
 
 @dataclasses.dataclass(frozen=True)
 class Site:
-    """What each part of the lab works with.
+    """The things that each part of the lab works with.
 
-    :param paths: where everything is.
-    :param state: what is remembered.
-    :param screen: where progress is told.
+    :param paths: where everything is
+    :param state: what is remembered
+    :param screen: where progress is told
     """
 
     paths: layout.Layout
@@ -41,12 +41,12 @@ class Site:
 
     @classmethod
     def at(cls, paths: layout.Layout, screen: console.Console) -> 'Site':
-        """:returns: the lab of a directory."""
+        """Return the lab of a directory."""
         return cls(paths, state.State(paths.state), screen)
 
     @functools.cached_property
     def supervisor(self) -> daemon.Supervisor:
-        """What starts and stops the lab's processes."""
+        """The supervisor, which starts and stops the lab's processes."""
         return daemon.Supervisor(self.paths)
 
     @property
@@ -74,13 +74,13 @@ class Site:
             accept: Sequence[int] = (0,)) -> None:
         """Run a set-up command with the virtualenv's programs on its path.
 
-        :param step: the name of the log.
-        :param argv: the command.
-        :param user: who runs it.
-        :param env: variables to set besides.
-        :param stdin: what it reads.
-        :param accept: the exit codes that are no failure.
-        :raises CommandFailed: on any other exit code.
+        :param step: the name of the log
+        :param argv: the command
+        :param user: who runs it
+        :param env: variables to set besides
+        :param stdin: what it reads
+        :param accept: the exit codes that are no failure
+        :raises CommandFailed: on any other exit code
         """
         path = f'{self.paths.venv}/bin:{system.PATH}'
         home = str(self.paths.root)
@@ -99,11 +99,11 @@ class Site:
                user: str) -> pathlib.Path:
         """Write a configuration file that its service's user may read.
 
-        :param service: the directory below ``etc``.
-        :param name: the file.
-        :param text: the content, which may hold passwords.
-        :param user: the service's user.
-        :returns: the path of the file.
+        :param service: the directory below ``etc``
+        :param name: the file
+        :param text: the content, which may hold passwords
+        :param user: the service's user
+        :returns: the path of the file
         """
         path = self.paths.etc(service) / name
         system.write_file(path, text, group=user, mode=0o640)

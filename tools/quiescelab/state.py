@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What the lab remembers between commands, in one small JSON file."""
+"""The lab's memory between commands, in one small JSON file."""
 
 import json
 import os
@@ -23,7 +23,7 @@ import uuid
 class State:
     """Passwords, choices and finished steps, kept on disk.
 
-    :param path: the file; it need not exist yet.
+    :param path: the file; it need not exist yet
     """
 
     def __init__(self, path: pathlib.Path):
@@ -34,7 +34,7 @@ class State:
             self._values = json.loads(path.read_text())
 
     def get(self, key: str) -> str | None:
-        """:returns: what is kept under a key, or None."""
+        """Return what is kept under a key, or None."""
         with self._lock:
             return self._values.get(key)
 
@@ -46,15 +46,15 @@ class State:
                 self._save()
 
     def password(self, owner: str) -> str:
-        """:returns: the owner's password, made up at the first call."""
+        """Return the owner's password, made up at the first call."""
         return self._once(f'password:{owner}', secrets.token_hex(12))
 
     def uuid(self, owner: str) -> str:
-        """:returns: the owner's UUID, made up at the first call."""
+        """Return the owner's UUID, made up at the first call."""
         return self._once(f'uuid:{owner}', str(uuid.uuid4()))
 
     def done(self, step: str, version: str = 'yes') -> bool:
-        """:returns: whether a step was finished, for this very version."""
+        """Tell whether a step was finished, for this very version."""
         return self.get(f'done:{step}') == version
 
     def mark(self, step: str, version: str = 'yes') -> None:

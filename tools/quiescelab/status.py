@@ -22,7 +22,7 @@ COLUMNS = '{:<18} {:>8} {:<5} {:>6}  {}'
 def show(lab: site.Site) -> bool:
     """Print one line for each process.
 
-    :returns: whether all of them are up.
+    :returns: whether all of them are up
     """
     print(COLUMNS.format('service', 'pid', 'state', 'port', 'log'))
     states = [_show(lab, one) for one in catalogue.daemons(lab)]

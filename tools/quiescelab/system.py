@@ -26,14 +26,14 @@ PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
 
 
 def environment() -> dict[str, str]:
-    """:returns: this process's environment without its Python settings."""
+    """Return this process's environment without its Python settings."""
     ours = ('PYTHONPATH', 'PYTHONHOME', 'VIRTUAL_ENV')
     kept = {k: v for k, v in os.environ.items() if k not in ours}
     return kept | {'PATH': PATH, 'LC_ALL': 'C.UTF-8'}
 
 
 def as_user(user: str, argv: Sequence[str]) -> list[str]:
-    """:returns: the command that runs argv as a user, in the same process."""
+    """Return the command that runs argv as a user, in the same process."""
     if user == 'root':
         return list(argv)
     group = grp.getgrgid(pwd.getpwnam(user).pw_gid).gr_name
@@ -47,14 +47,14 @@ def run(argv: Sequence[str], *, log: pathlib.Path, user: str = 'root',
         accept: Sequence[int] = (0,)) -> None:
     """Run a command to its end, with its output in a log.
 
-    :param argv: the command.
-    :param log: the file that the output is appended to.
-    :param user: who runs it.
-    :param env: variables to set besides the lab's own.
-    :param cwd: where it runs.
-    :param stdin: what it reads.
-    :param accept: the exit codes that are no failure.
-    :raises CommandFailed: on any other exit code.
+    :param argv: the command
+    :param log: the file that the output is appended to
+    :param user: who runs it
+    :param env: variables to set besides the lab's own
+    :param cwd: where it runs
+    :param stdin: what it reads
+    :param accept: the exit codes that are no failure
+    :raises CommandFailed: on any other exit code
     """
     with log.open('a') as stream:
         stream.write(f'$ {" ".join(argv)}\n')
@@ -69,9 +69,9 @@ def run(argv: Sequence[str], *, log: pathlib.Path, user: str = 'root',
 
 def output(argv: Sequence[str],
            seconds: float | None = None) -> str | None:
-    """:returns: what a command printed, or None if it failed.
+    """Return what a command printed, or None if it failed.
 
-    :param seconds: that it may take, before it is killed and has failed.
+    :param seconds: that it may take, before it is killed and has failed
     """
     try:
         done = subprocess.run(
@@ -87,9 +87,9 @@ def make_directory(path: pathlib.Path, owner: str = 'root',
                    mode: int = 0o755) -> None:
     """Make a directory, with its parents, an owner and a mode.
 
-    :param path: the directory.
-    :param owner: the user; the group is that user's own.
-    :param mode: the permission bits of the last part.
+    :param path: the directory
+    :param owner: the user; the group is that user's own
+    :param mode: the permission bits of the last part
     """
     path.mkdir(parents=True, exist_ok=True)
     path.chmod(mode)
@@ -97,7 +97,7 @@ def make_directory(path: pathlib.Path, owner: str = 'root',
 
 
 def mount_points() -> list[pathlib.Path]:
-    """:returns: where something is mounted, in the order of mounting."""
+    """Return where something is mounted, in the order of mounting."""
     lines = pathlib.Path('/proc/self/mounts').read_text().splitlines()
     return [pathlib.Path(line.split()[1]) for line in lines]
 
@@ -106,10 +106,10 @@ def write_file(path: pathlib.Path, text: str, group: str = 'root',
                mode: int = 0o644) -> None:
     """Write a file of root's, readable by a group.
 
-    :param path: the file; its directory is made.
-    :param text: the content.
-    :param group: the user whose group may read it.
-    :param mode: the permission bits.
+    :param path: the file; its directory is made
+    :param text: the content
+    :param group: the user whose group may read it
+    :param mode: the permission bits
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + '.new')
@@ -122,7 +122,7 @@ def write_file(path: pathlib.Path, text: str, group: str = 'root',
 
 
 def ini(sections: Mapping[str, Mapping[str, object]]) -> str:
-    """:returns: the text of an oslo.config file."""
+    """Return the text of an oslo.config file."""
     lines: list[str] = []
     for section, options in sections.items():
         lines.append(f'[{section}]')

@@ -30,9 +30,9 @@ WORTH_TELLING_SECONDS = 2
 class Task:
     """A step.
 
-    :param name: what to call it, in messages and in others' needs.
-    :param run: does it; finds out itself whether there is anything to do.
-    :param needs: the names of the tasks to finish before.
+    :param name: what to call it, in messages and in others' needs
+    :param run: does it; finds out itself whether there is anything to do
+    :param needs: the names of the tasks to finish before
     """
 
     name: str
@@ -43,7 +43,7 @@ class Task:
 class Runner:
     """Runs tasks in threads; after a failure it starts no more of them.
 
-    :param screen: where progress and failures are told.
+    :param screen: where progress and failures are told
     """
 
     def __init__(self, screen: console.Console):
@@ -55,8 +55,8 @@ class Runner:
     def run(self, tasks: Sequence[Task]) -> bool:
         """Run all tasks.
 
-        :param tasks: the steps, in any order.
-        :returns: whether all of them went well.
+        :param tasks: the steps, in any order
+        :returns: whether all of them went well
         """
         known = {task.name: task for task in tasks}
         graph = graphlib.TopologicalSorter(

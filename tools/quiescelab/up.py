@@ -54,8 +54,8 @@ SAFE_ROOT = re.compile(r'/[A-Za-z0-9._/-]+')
 def prepare_root(paths: layout.Layout) -> None:
     """Make the lab's directory, or see that it is a lab's.
 
-    :param paths: where the lab is to be.
-    :raises LabError: when the place does not suit.
+    :param paths: where the lab is to be
+    :raises LabError: the place does not suit
     """
     _check_place(paths)
     os.umask(0o022)
@@ -67,12 +67,12 @@ def prepare_root(paths: layout.Layout) -> None:
 def run(lab: site.Site, driver: str, nova: str | None = None) -> bool:
     """Bring everything up that is not.
 
-    :param lab: the lab, whose directory exists.
-    :param driver: Nova's ``compute_driver``.
+    :param lab: the lab, whose directory exists
+    :param driver: Nova's ``compute_driver``
     :param nova: the release of Nova; else the one that the lab has, else the
-        newest.
-    :returns: whether all went well; if not, it was told why.
-    :raises LabError: when it could not begin.
+        newest
+    :returns: whether all went well; if not, it was told why
+    :raises LabError: it could not begin
     """
     packages.require_apt()
     _check_ports(lab)
@@ -92,7 +92,7 @@ def _choose_nova(lab: site.Site, release: str | None) -> None:
 
 
 def plan(lab: site.Site) -> list[tasks.Task]:
-    """:returns: every step, each with the steps that it needs."""
+    """Return every step, each with the steps that it needs."""
     return [*_software(lab), *_infrastructure(lab), *_openstack(lab)]
 
 

@@ -26,8 +26,8 @@ NAMES = ('nq-keystone', 'nq-glance', 'nq-placement', 'nq-nova', 'nq-cinder')
 def create(lab: site.Site) -> None:
     """Make the users that are not there.
 
-    :param lab: the lab.
-    :raises LabError: when a name belongs to somebody else.
+    :param lab: the lab
+    :raises LabError: a name belongs to somebody else
     """
     for name in NAMES:
         entry = _entry(name)
@@ -49,7 +49,7 @@ def remove(lab: site.Site) -> None:
 
 
 def made() -> list[str]:
-    """:returns: the names of the lab's users that exist."""
+    """Return the names of the lab's users that exist."""
     entries = ((name, _entry(name)) for name in NAMES)
     return [name for name, entry in entries
             if entry and entry.pw_gecos == COMMENT]

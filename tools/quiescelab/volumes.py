@@ -10,52 +10,56 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""A tenant's volume snapshots, those of images and those of their own."""
+"""A user's volumes and their snapshots, in any cloud."""
 
 from collections.abc import Mapping
 import contextlib
 import json
-import pathlib
 from typing import Any
 
+from quiescelab import api
 from quiescelab import errors
-from quiescelab import lab as running
-from quiescelab import oracle
 from quiescelab import waiting
 
 SNAPSHOT_SECONDS = 180
 
-Json = dict[str, Any]
-
 
 class Owner:
-    """Who has volumes.
+    """A user who has volumes.
 
-    :param lab: a lab that is up.
+    :param client: the user's client
+    :cvar snapshot_seconds: that a snapshot may take
     """
 
-    def __init__(self, lab: running.Lab):
-        self.lab = lab
-        self.api = lab.client('demo')
+    snapshot_seconds = SNAPSHOT_SECONDS
 
-    def root_volume(self, server: Json) -> str:
-        """:returns: the id of the only volume of a server."""
+    def __init__(self, client: api.Client) -> None:
+        self.api = client
+
+    def root_volume(self, server: api.Json) -> str:
+        """Return the id of the only volume of a server."""
         path = f'/v2.1/servers/{server["id"]}/os-volume_attachments'
         attachment, = self.api.get('nova', path)['volumeAttachments']
         return str(attachment['volumeId'])
+
+    def volume(self, volume_id: str) -> api.Json:
+        """Return a volume as it is now."""
+        found: api.Json = self.api.get('cinder', self._volume(volume_id))[
+            'volume']
+        return found
 
     def make_volume(self, name: str) -> str:
         """Make an empty volume.
 
         :returns: its id
         """
-        made: Json = self.api.post(
+        made: api.Json = self.api.post(
             'cinder', f'/v3/{self.api.project}/volumes',
             {'volume': {'name': name, 'size': 1}})['volume']
         self._wait_for_volume(made['id'], 'available')
         return str(made['id'])
 
-    def attach_volume(self, server: Json, volume_id: str) -> None:
+    def attach_volume(self, server: api.Json, volume_id: str) -> None:
         """Give a server one more volume."""
         self.api.post(
             'nova', f'/v2.1/servers/{server["id"]}/os-volume_attachments',
@@ -67,17 +71,22 @@ class Owner:
         self._wait_for_volume(volume_id, 'available')
         self.api.call('DELETE', 'cinder', self._volume(volume_id))
 
-    def _wait_for_volume(self, volume_id: str, status: str) -> None:
-        waiting.wait(lambda: self.api.get('cinder', self._volume(volume_id))[
-            'volume']['status'] == status, SNAPSHOT_SECONDS,
-            f'volume {volume_id} to be {status}')
+    def set_volume_status(self, volume_id: str, status: str) -> None:
+        """Have Cinder say that a volume has a status; administrators may."""
+        self.api.post('cinder', f'{self._volume(volume_id)}/action',
+                      {'os-reset_status': {'status': status}})
 
-    def all_volume_snapshots(self) -> list[Json]:
-        """:returns: the tenant's volume snapshots."""
+    def _wait_for_volume(self, volume_id: str, status: str) -> None:
+        waiting.wait(lambda: self.volume(volume_id)['status'] == status,
+                     self.snapshot_seconds,
+                     f'volume {volume_id} to be {status}')
+
+    def all_volume_snapshots(self) -> list[api.Json]:
+        """Return the user's volume snapshots, unless they are going."""
         return self._snapshots_that_are('creating', 'available', 'error')
 
     def snapshot_volume(self, volume_id: str,
-                        poll: float = waiting.POLL_SECONDS) -> Json:
+                        poll: float = waiting.POLL_SECONDS) -> api.Json:
         """Have Cinder snapshot a volume in use, and wait until it has.
 
         :param poll: seconds between two looks
@@ -89,32 +98,32 @@ class Owner:
         return self.complete(snapshot_id, poll)
 
     def complete(self, snapshot_id: str,
-                 poll: float = waiting.POLL_SECONDS) -> Json:
+                 poll: float = waiting.POLL_SECONDS) -> api.Json:
         """Wait until Cinder is done with a snapshot.
 
         :param poll: seconds between two looks
         :returns: the snapshot, available or in error
         """
         waiting.wait(lambda: self.volume_snapshot(snapshot_id)['status'] !=
-                     'creating', SNAPSHOT_SECONDS,
+                     'creating', self.snapshot_seconds,
                      f'volume snapshot {snapshot_id} to be complete', poll)
         return self.volume_snapshot(snapshot_id)
 
-    def volume_snapshot(self, snapshot_id: str) -> Json:
-        """:returns: a volume snapshot as it is now."""
+    def volume_snapshot(self, snapshot_id: str) -> api.Json:
+        """Return a volume snapshot as it is now."""
         answer = self.api.get('cinder', self._snapshot(snapshot_id))
-        found: Json = answer['snapshot']
+        found: api.Json = answer['snapshot']
         return found
 
-    def volume_snapshots(self, volume_id: str) -> list[Json]:
-        """:returns: the snapshots of a volume."""
+    def volume_snapshots(self, volume_id: str) -> list[api.Json]:
+        """Return the snapshots of a volume."""
         path = f'/v3/{self.api.project}/snapshots?volume_id={volume_id}'
-        found: list[Json] = self.api.get('cinder', path)['snapshots']
+        found: list[api.Json] = self.api.get('cinder', path)['snapshots']
         return found
 
     def remove_volume_snapshots(self) -> None:
-        """Delete the tenant's volume snapshots, also those of no image."""
-        waiting.wait(self._remove_complete_ones, SNAPSHOT_SECONDS,
+        """Delete the user's volume snapshots, also those of no image."""
+        waiting.wait(self._remove_complete_ones, self.snapshot_seconds,
                      'the volume snapshots to go')
 
     def _remove_complete_ones(self) -> bool:
@@ -133,32 +142,9 @@ class Owner:
         """Ask for the end of a volume snapshot."""
         self.api.call('DELETE', 'cinder', self._snapshot(snapshot_id))
 
-    def volume_needs_recovery(self, snapshot_id: str,
-                              scratch: pathlib.Path) -> bool:
-        """Whether a volume's filesystem was cut while in use.
-
-        :param snapshot_id: of the volume's snapshot
-        :param scratch: a directory for a copy of the snapshot
-        """
-        copy = scratch / f'{snapshot_id}.img'
-        try:
-            self.export_volume_snapshot(snapshot_id, copy)
-            return oracle.needs_recovery(copy)
-        finally:
-            copy.unlink(missing_ok=True)
-
-    def export_volume_snapshot(self, snapshot_id: str,
-                               target: pathlib.Path) -> None:
-        """Copy a volume snapshot to a file."""
-        volume_id = self.volume_snapshot(snapshot_id)['volume_id']
-        volume = self.api.get(
-            'cinder', f'/v3/{self.api.project}/volumes/{volume_id}')['volume']
-        self.lab.export_snapshot(volume['volume_type'], volume_id,
-                                 snapshot_id, target)
-
-    def _snapshots_that_are(self, *states: str) -> list[Json]:
+    def _snapshots_that_are(self, *states: str) -> list[api.Json]:
         path = f'/v3/{self.api.project}/snapshots'
-        found: list[Json] = self.api.get('cinder', path)['snapshots']
+        found: list[api.Json] = self.api.get('cinder', path)['snapshots']
         return [one for one in found if one['status'] in states]
 
     def _volume(self, volume_id: str) -> str:
@@ -169,7 +155,7 @@ class Owner:
 
 
 def of_image(image: Mapping[str, Any]) -> list[str]:
-    """:returns: the ids of the volume snapshots that an image stands for."""
+    """Return the ids of the volume snapshots that an image stands for."""
     mapping = json.loads(image.get('block_device_mapping') or '[]')
     return [entry['snapshot_id'] for entry in mapping
             if entry.get('snapshot_id')]

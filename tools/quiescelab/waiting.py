@@ -27,7 +27,7 @@ def wait(condition: Callable[[], bool], seconds: float, what: str,
     :param what: what it is, for the error
     :param poll: seconds between two looks
     :returns: the seconds that it took
-    :raises LabError: when it does not in time
+    :raises LabError: it does not in time
     """
     began = time.monotonic()
     while not condition():

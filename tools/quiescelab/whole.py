@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Whether the cloud is whole: each part of it does its work for the others.
+"""Sees that the cloud is whole: each part does its work for the others.
 
 That a process runs and listens tells little, least of all after a test that
 has stopped or killed something: it may stand still, wait for an answer that
@@ -49,8 +49,8 @@ Check = tuple[str, Callable[..., object], tuple[object, ...]]
 def wait(lab: site.Site) -> None:
     """Wait until each part of the cloud does its work.
 
-    :param lab: a lab that was up, and is to be again.
-    :raises LabError: names those that do not, and says why.
+    :param lab: a lab that was up, and is to be again
+    :raises LabError: names those that do not, and says why
     """
     since = time.time()
     deadline = time.monotonic() + PATIENCE
@@ -75,7 +75,7 @@ def _wait_for(checks: list[Check], deadline: float) -> None:
 
 
 def _try(check: Check, deadline: float) -> str:
-    """:returns: why it is not so at the deadline; empty where it is."""
+    """Return why it is not so at the deadline; empty where it is."""
     name, ask, arguments = check
     while True:
         try:
@@ -156,7 +156,7 @@ def _look_for_reports(cloud: rest.Client, since: float) -> None:
 
 
 def _seconds(told: str | None) -> float:
-    """:returns: a time that Nova tells, in seconds of the epoch."""
+    """Return a time that Nova tells, in seconds of the epoch."""
     if told is None:
         return 0.0
     return datetime.datetime.fromisoformat(told).replace(

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Where Cinder keeps volumes: one module for each way.
+"""The places where Cinder keeps volumes: one module for each.
 
 A back end is a service (``PACKAGES``, ``USER``, ``configure``, ``prepare``,
 ``daemons``) that also has a ``NAME``, an ``after_start`` for what needs its
@@ -31,7 +31,7 @@ from quiescelab import site
 
 
 class Backend(Protocol):
-    """What a module in this package offers."""
+    """The interface of a module in this package."""
 
     NAME: str
     PACKAGES: tuple[str, ...]
@@ -44,7 +44,7 @@ class Backend(Protocol):
         """Do once what its daemons need."""
 
     def daemons(self, lab: site.Site) -> list[daemon.Daemon]:
-        """:returns: its processes."""
+        """Return its processes."""
         ...
 
     def after_start(self, lab: site.Site) -> None:
@@ -54,7 +54,7 @@ class Backend(Protocol):
         """Do once what the virtualenv needs."""
 
     def cinder_options(self, lab: site.Site) -> Mapping[str, object]:
-        """:returns: its section in cinder.conf."""
+        """Return its section in cinder.conf."""
         ...
 
     def try_to_write(self, lab: site.Site) -> None:

@@ -77,7 +77,7 @@ def prepare(lab: site.Site) -> None:
 
 
 def daemons(lab: site.Site) -> list[daemon.Daemon]:
-    """:returns: none: the kernel does it all."""
+    """Return none: the kernel does it all."""
     return []
 
 
@@ -92,7 +92,7 @@ def equip(lab: site.Site) -> None:
 def try_to_write(lab: site.Site) -> None:
     """See that the export is there, and takes a write.
 
-    :raises LabError: when it does not.
+    :raises LabError: it does not
     """
     if _export(lab) not in system.mount_points():
         raise errors.LabError('is not mounted')
@@ -100,7 +100,7 @@ def try_to_write(lab: site.Site) -> None:
 
 
 def cinder_options(lab: site.Site) -> Mapping[str, object]:
-    """:returns: the section in cinder.conf."""
+    """Return the section in cinder.conf."""
     return {
         'volume_driver': 'cinder.volume.drivers.nfs.NfsDriver',
         'volume_backend_name': NAME,
@@ -114,9 +114,9 @@ def cinder_options(lab: site.Site) -> Mapping[str, object]:
 
 
 def mount_base(lab: site.Site, client: str) -> pathlib.Path:
-    """:returns: where a service mounts what it uses.
+    """Return where a service mounts what it uses.
 
-    :param client: one of :data:`CLIENTS`.
+    :param client: one of :data:`CLIENTS`
     """
     return lab.paths.mounts / client
 

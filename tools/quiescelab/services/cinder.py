@@ -81,7 +81,7 @@ def prepare(lab: site.Site) -> None:
 
 
 def daemons(lab: site.Site) -> list[daemon.Daemon]:
-    """:returns: the three services."""
+    """Return the three services."""
     config = lab.paths.etc('cinder') / CONFIG
     api = wsgi.server(
         lab, 'cinder', 'cinder.wsgi.api', USER, config,

@@ -67,7 +67,7 @@ def prepare(lab: site.Site) -> None:
 
 
 def daemons(lab: site.Site) -> list[daemon.Daemon]:
-    """:returns: the API."""
+    """Return the API."""
     etc = lab.paths.etc('glance')
     return [wsgi.server(
         lab, 'glance', 'glance.wsgi.api', USER, etc / 'glance-api.conf',

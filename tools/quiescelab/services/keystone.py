@@ -44,7 +44,7 @@ CATALOG = (
 
 
 def account(lab: site.Site, user: str) -> dict[str, object]:
-    """:returns: the options with which a service signs in."""
+    """Return the options with which a service signs in."""
     return {
         'auth_type': 'password',
         'auth_url': layout.url('keystone', '/v3'),
@@ -58,7 +58,7 @@ def account(lab: site.Site, user: str) -> dict[str, object]:
 
 
 def token_check(lab: site.Site, user: str) -> dict[str, object]:
-    """:returns: the ``[keystone_authtoken]`` section of a service."""
+    """Return the ``[keystone_authtoken]`` section of a service."""
     return account(lab, user) | {
         'www_authenticate_uri': layout.url('keystone', '/v3'),
         'service_token_roles': 'service',
@@ -92,7 +92,7 @@ def prepare(lab: site.Site) -> None:
 
 
 def daemons(lab: site.Site) -> list[daemon.Daemon]:
-    """:returns: the API."""
+    """Return the API."""
     etc = lab.paths.etc('keystone')
     return [wsgi.server(
         lab, 'keystone', 'keystone.wsgi.api', USER, etc / 'keystone.conf',

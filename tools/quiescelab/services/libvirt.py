@@ -95,12 +95,12 @@ def remove_mount_points(lab: site.Site) -> None:
 
 
 def belongs(paths: layout.Layout, process: proc.Process) -> bool:
-    """:returns: whether a process lives among the lab's own directories."""
+    """Tell whether a process lives among the lab's own directories."""
     return proc.sees_in_place_of(process, RUN, paths.run / 'libvirt')
 
 
 def daemons(lab: site.Site) -> list[daemon.Daemon]:
-    """:returns: libvirt's log daemon and libvirtd."""
+    """Return libvirt's log daemon and libvirtd."""
     return [_inside(lab, 'virtlogd', 'virtlogd.conf'),
             _inside(lab, 'libvirtd', 'libvirtd.conf', 'qemu.conf')]
 
@@ -128,7 +128,7 @@ def _answers(paths: layout.Layout) -> bool:
 
 
 def _hidden(lab: site.Site) -> dict[pathlib.Path, pathlib.Path]:
-    """What libvirt must not see: a KVM that runs no guest.
+    """Name the devices to hide from libvirt: a KVM that runs no guest.
 
     As long as the device is there, libvirt distrusts what it knows of a QEMU
     without KVM, and finds it out again at every question, for seconds.

@@ -53,7 +53,7 @@ sync_frm = 0
 
 
 def url(lab: site.Site, owner: str, database: str) -> str:
-    """:returns: the connection of a service to one of its databases."""
+    """Return the connection of a service to one of its databases."""
     password = lab.state.password(f'db-{owner}')
     return (f'mysql+pymysql://{owner}:{password}@localhost/{database}'
             f'?unix_socket={lab.paths.mysql_socket}&charset=utf8')
@@ -78,7 +78,7 @@ def prepare(lab: site.Site) -> None:
 
 
 def daemons(lab: site.Site) -> list[daemon.Daemon]:
-    """:returns: the server."""
+    """Return the server."""
     return [daemon.Daemon(
         'mariadb', ('mariadbd', f'--defaults-file={_settings(lab)}'), USER,
         home=lab.paths.data('mariadb'),
@@ -94,11 +94,11 @@ def create_databases(lab: site.Site) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Transaction:
-    """One that has not ended.
+    """A transaction that has not ended.
 
-    :param number: its own, 0 while it has only read.
-    :param connection: the number of the connection.
-    :param owner: who made it, by :data:`DATABASES`.
+    :param number: its own, 0 while it has only read
+    :param connection: the number of the connection
+    :param owner: who made it, by :data:`DATABASES`
     """
 
     number: str
@@ -107,10 +107,10 @@ class Transaction:
 
 
 def transactions(lab: site.Site, seconds: int = 0) -> list[Transaction]:
-    """:returns: the transactions that have not ended.
+    """Return the transactions that have not ended.
 
-    :param seconds: that they have lasted at least.
-    :raises LabError: when the server does not tell.
+    :param seconds: that they have lasted at least
+    :raises LabError: the server does not tell
     """
     answer = system.output([
         'mariadb', f'--socket={lab.paths.mysql_socket}', '--batch',

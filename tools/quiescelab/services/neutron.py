@@ -35,7 +35,7 @@ def prepare(lab: site.Site) -> None:
 
 
 def daemons(lab: site.Site) -> list[daemon.Daemon]:
-    """:returns: the stand-in."""
+    """Return the stand-in."""
     program = lab.paths.etc('neutron') / SOURCE.name
     port = layout.port('neutron')
     return [daemon.Daemon(

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Stands in for Neutron: every collection there is, and empty.
+"""A stand-in for Neutron: every collection there is, and empty.
 
 This is NOT Neutron. Nova lists and deletes a server only if a network
 endpoint answers ``GET /v2.0/ports``; the lab's guests have no network, so an

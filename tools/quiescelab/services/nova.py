@@ -86,7 +86,7 @@ def override(lab: site.Site,
              options: Mapping[str, Mapping[str, object]]) -> None:
     """Set what nova-compute reads last, from its next start on.
 
-    :param options: sections with their options.
+    :param options: sections with their options
     """
     lab.config('nova', OVERRIDES, system.ini(options), USER)
 
@@ -105,7 +105,7 @@ def prepare(lab: site.Site) -> None:
 
 
 def daemons(lab: site.Site) -> list[daemon.Daemon]:
-    """:returns: the four services, the compute service last."""
+    """Return the four services, the compute service last."""
     etc = lab.paths.etc('nova')
     return [
         _service(lab, 'nova-conductor', 'nova.conf'),
@@ -129,7 +129,7 @@ def compute(lab: site.Site, name: str, *configs: str) -> daemon.Daemon:
 
 
 def _logs(log: pathlib.Path, what: bytes) -> Callable[[], bool]:
-    """:returns: a check whether something was logged from now on."""
+    """Return a check whether something was logged from now on."""
     offset = log.stat().st_size if log.exists() else 0
 
     def check() -> bool:

@@ -44,7 +44,7 @@ def prepare(lab: site.Site) -> None:
 
 
 def daemons(lab: site.Site) -> list[daemon.Daemon]:
-    """:returns: the API."""
+    """Return the API."""
     etc = lab.paths.etc('placement')
     return [wsgi.server(
         lab, 'placement', 'placement.wsgi.api', USER, etc / 'placement.conf',

@@ -26,7 +26,7 @@ SERVER = '/usr/lib/rabbitmq/bin/rabbitmq-server'
 
 
 def url(lab: site.Site) -> str:
-    """:returns: oslo.messaging's ``transport_url``."""
+    """Return oslo.messaging's ``transport_url``."""
     password = lab.state.password('rabbitmq')
     return (f'rabbit://{ACCOUNT}:{password}@{layout.HOST}:'
             f'{layout.port("rabbitmq")}/')
@@ -52,7 +52,7 @@ def prepare(lab: site.Site) -> None:
 
 
 def daemons(lab: site.Site) -> list[daemon.Daemon]:
-    """:returns: the Erlang name daemon and the broker."""
+    """Return the Erlang name daemon and the broker."""
     names, port = layout.port('rabbitmq-epmd'), layout.port('rabbitmq')
     home = lab.paths.data('rabbitmq')
     return [

@@ -57,9 +57,9 @@ def start(lab: site.Site,
           options: Mapping[str, Mapping[str, object]]) -> None:
     """Start it, and wait until servers can be moved there.
 
-    :param lab: a lab that is up, and has none.
-    :param options: what its nova-compute has besides, by sections.
-    :raises LabError: when it does not come up.
+    :param lab: a lab that is up, and has none
+    :param options: what its nova-compute has besides, by sections
+    :raises LabError: it does not come up
     """
     configure(lab, options)
     boot(lab)
@@ -71,7 +71,7 @@ def start(lab: site.Site,
 def boot(lab: site.Site) -> None:
     """Start its processes, with what is on its disk.
 
-    :raises LabError: when one does not come up.
+    :raises LabError: one does not come up
     """
     for one in daemons(lab):
         lab.supervisor.start(one)
@@ -80,8 +80,8 @@ def boot(lab: site.Site) -> None:
 def remove(lab: site.Site) -> None:
     """End it, and have everybody forget it; nothing where there is none.
 
-    :param lab: a lab that is up.
-    :raises LabError: when Nova does not let it go.
+    :param lab: a lab that is up
+    :raises LabError: Nova does not let it go
     """
     if lab.paths.second.exists():
         end(lab)
@@ -104,14 +104,14 @@ def end(lab: site.Site) -> None:
 
 
 def guests(lab: site.Site) -> list[proc.Process]:
-    """:returns: what runs there besides its services."""
+    """Return what runs there besides its services."""
     services, paths = set(lab.supervisor.everyone()), at(lab).paths
     return [one for one in proc.everyone()
             if one not in services and libvirt.belongs(paths, one)]
 
 
 def at(lab: site.Site) -> site.Site:
-    """:returns: what belongs to it alone, as it is seen from outside."""
+    """Return what belongs to it alone, as it is seen from outside."""
     return site.Site.at(layout.Layout(lab.paths.second), lab.screen)
 
 
@@ -139,7 +139,7 @@ def configure(lab: site.Site,
 
 
 def daemons(lab: site.Site) -> list[daemon.Daemon]:
-    """:returns: its processes, in the order of starting."""
+    """Return its processes, in the order of starting."""
     theirs = [dataclasses.replace(one, name=f'{PREFIX}{one.name}',
                                   argv=(*RENAME, *one.argv))
               for one in libvirt.daemons(at(lab))]

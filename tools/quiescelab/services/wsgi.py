@@ -40,15 +40,15 @@ def server(lab: site.Site, service: str, module: str, user: str,
            processes: int = PROCESSES) -> daemon.Daemon:
     """Describe an API's process.
 
-    :param lab: the lab.
-    :param service: the name, which is that of the port too.
-    :param module: the Python module with the application.
-    :param user: who runs it.
-    :param config: its configuration file.
-    :param env: variables to set.
-    :param extra: more options of uwsgi.
-    :param processes: how many workers serve requests.
-    :returns: the daemon.
+    :param lab: the lab
+    :param service: the name, which is that of the port too
+    :param module: the Python module with the application
+    :param user: who runs it
+    :param config: its configuration file
+    :param env: variables to set
+    :param extra: more options of uwsgi
+    :param processes: how many workers serve requests
+    :returns: the daemon
     """
     port = layout.port(service)
     argv = (lab.paths.bin('uwsgi'), '--http-socket', f'{layout.HOST}:{port}',
