@@ -74,7 +74,7 @@ class VolumeBacked:
     def _freeze(self, context: seams.RequestContext, instance: seams.Instance,
                 decision: policy.Decision) -> None:
         try:
-            self._hold(context, instance, decision)
+            self._keep_frozen(context, instance, decision)
         except errors.QuiesceError as error:
             if decision.policy is policy.Policy.REQUIRE:
                 self._host.requests.refuse(context.request_id)
@@ -86,10 +86,11 @@ class VolumeBacked:
                      'without a freeze: %(error)s',
                      {'request': context.request_id, 'error': error},
                      instance=instance)
-            self._host.requests.judge(context.request_id, record_duty.Verdict.of(
-                consistency.crash(str(error))))
+            self._host.requests.judge(
+                context.request_id,
+                record_duty.Verdict.of(consistency.crash(str(error))))
 
-    def _hold(self, context: seams.RequestContext, instance: seams.Instance,
+    def _keep_frozen(self, context: seams.RequestContext, instance: seams.Instance,
               decision: policy.Decision) -> None:
         if decision.policy is policy.Policy.SKIP:
             raise exception.NotRequested(decision.reason)

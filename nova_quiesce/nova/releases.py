@@ -33,7 +33,8 @@ LOG = logging.getLogger(__name__)
 
 def _read_table() -> dict[int, str]:
     """The series of each release that all tests pass with, by its number."""
-    with (resources.files('nova_quiesce.nova') / 'releases.csv').open() as lines:
+    table = resources.files('nova_quiesce.nova') / 'releases.csv'
+    with table.open() as lines:
         return {int(row['Nova']): row['Series']
                 for row in csv.DictReader(lines)}
 

@@ -34,7 +34,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / 'tools'))
 
 from quiescelab import python as lab_python
 
-from nova_quiesce import releases
+from nova_quiesce.nova import releases
 
 ROOT = pathlib.Path(__file__).parents[2]
 TABLE = ROOT / 'nova_quiesce/nova/releases.csv'

@@ -34,7 +34,7 @@ from nova_quiesce.cmd import main
 from nova_quiesce import consistency
 from nova_quiesce.freeze.guard import handle
 from nova_quiesce.freeze.guard import session
-from nova_quiesce import releases
+from nova_quiesce.nova import releases
 
 GOOD = '[DEFAULT]\ncompute_driver = quiesce.QuiesceLibvirtDriver\n'
 RECORD = 'non_inheritable_image_properties = %s\n' % ','.join(
