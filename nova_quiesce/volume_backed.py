@@ -90,8 +90,9 @@ class VolumeBacked:
                 context.request_id,
                 record_duty.Verdict.of(consistency.crash(str(error))))
 
-    def _keep_frozen(self, context: seams.RequestContext, instance: seams.Instance,
-              decision: policy.Decision) -> None:
+    def _keep_frozen(self, context: seams.RequestContext,
+                     instance: seams.Instance,
+                     decision: policy.Decision) -> None:
         if decision.policy is policy.Policy.SKIP:
             raise exception.NotRequested(decision.reason)
         if decision.reason is not None:
