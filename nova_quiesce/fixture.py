@@ -190,12 +190,20 @@ class FakeDomain(fixture_jobs.FakeJobs):
         self.hanging = False
 
     def connect(self) -> typing.Self:
-        """The connection that it was found over, which is itself."""
+        """Return the connection that it was found over: itself."""
         return self
 
-    def isAlive(self) -> int:
-        """1: its connection can be used."""
-        return 1
+    def lookupByUUIDString(self, uuidstr: str) -> typing.Self:
+        """Find the domain, over its connection: itself."""
+        return self
+
+    def name(self) -> str:
+        """Return libvirt's name of the domain."""
+        return 'instance-00000001'
+
+    def XMLDesc(self, flags: int = 0) -> str:
+        """Describe the domain, which has no devices."""
+        return "<domain type='kvm'><devices/></domain>"
 
     def state(self, flags: int = 0) -> list[int]:
         """What the domain does, and why.

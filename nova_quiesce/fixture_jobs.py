@@ -10,7 +10,9 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""The jobs of the fake guest of :mod:`nova_quiesce.fixture`.
+"""The connection and the jobs of the fake guest.
+
+The guest itself is in :mod:`nova_quiesce.fixture`.
 
 What libvirt refuses beside which job was seen on a real one, too.
 """
@@ -38,24 +40,21 @@ def _disks_of(backup: str) -> list[str | None]:
             if disk.get('backup') != 'no']
 
 
-class FakeJobs:
-    """What a ``virDomain`` does for backup programs and others.
+class FakeConnection:
+    """A ``virConnect`` that is always good; it finds no domain itself.
 
-    :ivar backup: the backup job that is active, as it was described when it
-        began
-    :ivar block_jobs: other jobs of disks that are active, by
-        ``VIR_DOMAIN_BLOCK_JOB_TYPE_*``
-    :ivar operation: another job of the domain that is active, by
-        ``VIR_DOMAIN_JOB_OPERATION_*``
+    :ivar has_backup_jobs: whether its hypervisor has backup jobs
     """
 
-    def __init__(self) -> None:
-        self.has_backup_jobs = True
-        self.backup_error: libvirt.libvirtError | None = None
-        self.abort_error: libvirt.libvirtError | None = None
-        self.backup: str | None = None
-        self.block_jobs: dict[str, int] = {}
-        self.operation: int | None = None
+    has_backup_jobs = True
+
+    def isAlive(self) -> int:
+        """Return 1: it can be used."""
+        return 1
+
+    def close(self) -> int:
+        """Do nothing."""
+        return 0
 
     def getDomainCapabilities(self, *_kind: object) -> str:
         """Describe what domains can do."""
@@ -68,6 +67,25 @@ class FakeJobs:
         return ('<capabilities><host><secmodel><model>dac</model><doi>0</doi>'
                 "<baselabel type='qemu'>+64055:+108</baselabel></secmodel>"
                 '</host></capabilities>')
+
+
+class FakeJobs(FakeConnection):
+    """The jobs of a ``virDomain``, which is its own connection.
+
+    :ivar backup: the backup job that is active, as it was described when it
+        began
+    :ivar block_jobs: other jobs of disks that are active, by
+        ``VIR_DOMAIN_BLOCK_JOB_TYPE_*``
+    :ivar operation: another job of the domain that is active, by
+        ``VIR_DOMAIN_JOB_OPERATION_*``
+    """
+
+    def __init__(self) -> None:
+        self.backup_error: libvirt.libvirtError | None = None
+        self.abort_error: libvirt.libvirtError | None = None
+        self.backup: str | None = None
+        self.block_jobs: dict[str, int] = {}
+        self.operation: int | None = None
 
     def backupBegin(self, backupXML: str, checkpointXML: str | None,
                     flags: int = 0) -> int:

@@ -24,13 +24,13 @@ agent: a thaw took 0.7 s and more under it.
 from collections import abc
 import logging
 import os
-import typing
 from xml.etree import ElementTree
 
 import libvirt
 
 from nova_quiesce.copy import workplace
 from nova_quiesce import exception
+from nova_quiesce.freeze import domains
 from nova_quiesce.freeze import guest_agent
 from nova_quiesce.freeze import jobs
 from nova_quiesce.freeze import machines
@@ -49,31 +49,8 @@ class Refused(Exception):
     """This disk cannot be cut by a backup job; nothing was begun."""
 
 
-class Connection(typing.Protocol):
-    """What this module calls of a libvirt ``virConnect``."""
-
-    def getDomainCapabilities(
-            self, emulatorbin: str | None, arch: str | None,
-            machine: str | None, virttype: str | None,
-            flags: int = ...) -> str:
-        """Describe what domains of a kind can do."""
-
-    def getCapabilities(self) -> str:
-        """Describe the host."""
-
-
-class Domain(jobs.Domain, typing.Protocol):
-    """What this module calls of a libvirt ``virDomain``."""
-
-    def connect(self) -> Connection:
-        """The connection that the domain was found over."""
-
-    def XMLDesc(self, flags: int = ...) -> str:
-        """Describe the domain."""
-
-    def backupBegin(self, backupXML: str, checkpointXML: str | None,
-                    flags: int = ...) -> int:
-        """Begin a backup job."""
+Connection = domains.Connection
+Domain = domains.Domain
 
 
 class Job:

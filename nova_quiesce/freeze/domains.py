@@ -10,7 +10,11 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""A guest's domain: what is called of it, and where its guest is by it."""
+"""A guest's libvirt domain, and its presence on this host.
+
+:class:`Connection` and :class:`Domain` name everything that this project calls
+of libvirt's objects. There is no other such list.
+"""
 
 from collections import abc
 import dataclasses
@@ -25,50 +29,91 @@ _ANEW = [libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_BOOTED]
 
 
 class Connection(typing.Protocol):
-    """What this module calls of a libvirt ``virConnect``."""
+    """The part of a libvirt ``virConnect`` that this project calls."""
+
+    def close(self) -> int:
+        """Let go of the connection."""
+
+    def getCapabilities(self) -> str:
+        """Describe the host."""
+
+    def getDomainCapabilities(
+            self, emulatorbin: str | None, arch: str | None,
+            machine: str | None, virttype: str | None,
+            flags: int = ...) -> str:
+        """Describe what domains of a kind can do."""
 
     def isAlive(self) -> int:
-        """Whether it can still be used: 1, or 0."""
+        """Tell whether it can still be used: 1, or 0."""
+
+    def lookupByUUIDString(self, uuidstr: str) -> 'Domain':
+        """Find a domain."""
 
 
 class Domain(typing.Protocol):
-    """What this module calls of a libvirt ``virDomain``."""
+    """The part of a libvirt ``virDomain`` that this project calls."""
 
-    def connect(self) -> Connection:
-        """The connection that it was found over."""
+    def ID(self) -> int:
+        """Tell which start of the domain this is; -1 if it does not run."""
+
+    def XMLDesc(self, flags: int = ...) -> str:
+        """Describe the domain."""
+
+    def abortJob(self) -> int:
+        """End the job that is active."""
 
     def agentSetResponseTimeout(self, timeout: int, flags: int = ...) -> int:
         """Limit each later agent call, in seconds."""
 
-    def fsInfo(self, flags: int = ...) -> object:
-        """List the guest's mounted filesystems."""
+    def backupBegin(self, backupXML: str, checkpointXML: str | None,
+                    flags: int = ...) -> int:
+        """Begin a backup job."""
 
-    def getTime(self, flags: int = ...) -> object:
-        """Tell the guest's time."""
+    def backupGetXMLDesc(self, flags: int = ...) -> str:
+        """Describe the backup job that is active."""
 
-    def interfaceAddresses(self, source: int, flags: int = ...) -> object:
-        """Tell the guest's addresses, as a source knows them."""
+    def blockJobInfo(self, disk: str,
+                     flags: int = ...) -> dict[str, typing.Any]:
+        """Describe the job of a disk; an empty answer if there is none."""
 
-    def fsFreeze(self, mountpoints: list[str] | None = ...) -> int:
-        """Freeze filesystems, or all; the count of those frozen."""
-
-    def fsThaw(self) -> int:
-        """Thaw all filesystems; the count of those thawed."""
-
-    def isActive(self) -> int:
-        """Whether the domain runs or is paused: 1, or 0."""
-
-    def ID(self) -> int:
-        """Which start of the domain this is; -1 where it does not run."""
-
-    def state(self, flags: int = ...) -> list[int]:
-        """What the domain does, and why."""
+    def connect(self) -> Connection:
+        """Return the connection that the domain was found over."""
 
     def create(self) -> int:
         """Start the domain, from where it was suspended."""
 
+    def fsFreeze(self, mountpoints: list[str] | None = ...) -> int:
+        """Freeze filesystems, or all; return the count of those frozen."""
+
+    def fsInfo(self, flags: int = ...) -> object:
+        """List the guest's mounted filesystems."""
+
+    def fsThaw(self) -> int:
+        """Thaw all filesystems; return the count of those thawed."""
+
+    def getTime(self, flags: int = ...) -> object:
+        """Tell the guest's time."""
+
     def hasManagedSaveImage(self, flags: int = ...) -> int:
-        """Whether the domain was suspended to disk: 1, or 0."""
+        """Tell whether the domain was suspended to disk: 1, or 0."""
+
+    def interfaceAddresses(self, source: int, flags: int = ...) -> object:
+        """Tell the guest's addresses, as a source knows them."""
+
+    def isActive(self) -> int:
+        """Tell whether the domain runs or is paused: 1, or 0."""
+
+    def jobStats(self, flags: int = ...) -> dict[str, typing.Any]:
+        """Describe the job of the domain."""
+
+    def name(self) -> str:
+        """Return libvirt's name of the domain."""
+
+    def resume(self) -> int:
+        """Let a paused domain go on."""
+
+    def state(self, flags: int = ...) -> list[int]:
+        """Tell what the domain does, and why."""
 
 
 #: Finds a guest's domain, anew at each call, because a handle does not

@@ -17,7 +17,6 @@ waits for another one of the same connection to return.
 """
 
 from collections import abc
-import typing
 
 import libvirt
 
@@ -25,18 +24,8 @@ from nova_quiesce.freeze import domains
 from nova_quiesce.freeze import errors
 
 
-class Connection(domains.Connection, typing.Protocol):
-    """What is called of a libvirt ``virConnect`` here."""
-
-    def lookupByUUIDString(self, uuidstr: str) -> typing.Any:
-        """Find a domain."""
-
-    def close(self) -> int:
-        """Let go of the connection."""
-
-
 #: Opens a connection to the hypervisor.
-Connect = abc.Callable[[], Connection]
+Connect = abc.Callable[[], domains.Connection]
 
 
 class Finder:
@@ -49,9 +38,9 @@ class Finder:
     def __init__(self, connect: Connect, instance_uuid: str) -> None:
         self._connect = connect
         self._instance_uuid = instance_uuid
-        self._connection: Connection | None = None
+        self._connection: domains.Connection | None = None
 
-    def __call__(self) -> typing.Any:
+    def __call__(self) -> domains.Domain:
         """Find the domain.
 
         :raises GuestGone: there is none
@@ -84,7 +73,7 @@ class Finder:
             # It was not good any more.
             return
 
-    def _connected(self) -> Connection:
+    def _connected(self) -> domains.Connection:
         if not self.is_connected():
             self.close()
         if self._connection is None:

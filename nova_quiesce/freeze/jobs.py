@@ -22,11 +22,11 @@ from collections import abc
 import dataclasses
 import logging
 import os
-import typing
 from xml.etree import ElementTree
 
 import libvirt
 
+from nova_quiesce.freeze import domains
 from nova_quiesce.freeze import machines
 
 LOG = logging.getLogger(__name__)
@@ -44,22 +44,6 @@ _MAX_PATH = 4096
 
 class InvalidJob(Exception):
     """What should describe a job does not; the text says why."""
-
-
-class Domain(typing.Protocol):
-    """What this module calls of a libvirt ``virDomain``."""
-
-    def backupGetXMLDesc(self, flags: int = ...) -> str:
-        """Describe the backup job that is active."""
-
-    def abortJob(self) -> int:
-        """End the job that is active."""
-
-    def state(self, flags: int = ...) -> list[int]:
-        """What the domain does, and why."""
-
-    def resume(self) -> int:
-        """Let a paused domain go on."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +77,7 @@ class Files:
         return cls(**fields)
 
 
-def find(domain: Domain) -> tuple[str, abc.Set[str]] | None:
+def find(domain: domains.Domain) -> tuple[str, abc.Set[str]] | None:
     """The socket and the scratch files of the job that a domain has.
 
     :param domain: the domain
@@ -112,7 +96,7 @@ def find(domain: Domain) -> tuple[str, abc.Set[str]] | None:
                 './/scratch')})
 
 
-def is_active(domain: Domain, files: Files) -> bool:
+def is_active(domain: domains.Domain, files: Files) -> bool:
     """Whether a domain has the job that keeps its files there, and no other.
 
     :param domain: the domain
@@ -122,7 +106,7 @@ def is_active(domain: Domain, files: Files) -> bool:
     return find(domain) == (files.socket, {files.scratch})
 
 
-def end(domain: Domain, files: Files, machine: machines.Machine,
+def end(domain: domains.Domain, files: Files, machine: machines.Machine,
         is_repeated: bool = False) -> bool:
     """End a job, and wait until it has ended.
 
@@ -155,12 +139,12 @@ def end(domain: Domain, files: Files, machine: machines.Machine,
     return True
 
 
-def _let_go_on(domain: Domain) -> None:
+def _let_go_on(domain: domains.Domain) -> None:
     if domain.state()[:2] == STUCK:
         domain.resume()
 
 
-def _abort(domain: Domain) -> None:
+def _abort(domain: domains.Domain) -> None:
     try:
         domain.abortJob()
     except libvirt.libvirtError as error:

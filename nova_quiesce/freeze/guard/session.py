@@ -21,8 +21,8 @@ import struct
 import threading
 import typing
 
+from nova_quiesce.freeze import domains
 from nova_quiesce.freeze import duties
-from nova_quiesce.freeze import finder
 from nova_quiesce.freeze.guard import job_keeper
 from nova_quiesce.freeze.guard import keeper
 from nova_quiesce.freeze.guard import kept
@@ -38,7 +38,7 @@ LOG = logging.getLogger(__name__)
 _LONGEST_EXIT = 0.5
 
 #: Opens a connection to the hypervisor at a URI.
-Open = abc.Callable[[str], finder.Connection]
+Open = abc.Callable[[str], domains.Connection]
 
 
 class _PeerChannel(wire.Channel):

@@ -31,7 +31,8 @@ import time
 import libvirt
 
 from nova_quiesce import fixture
-from nova_quiesce.freeze import finder
+from nova_quiesce import fixture_jobs
+from nova_quiesce.freeze import domains
 from nova_quiesce.freeze.guard import handle
 from nova_quiesce.freeze.guard import process
 from nova_quiesce.freeze.guard import wire
@@ -43,27 +44,16 @@ from nova_quiesce.freeze import machines
 DOMAIN_ID = 7
 
 
-class Guest:
+class Guest(fixture.FakeDomain):
     """A ``virDomain`` whose state is a directory.
 
     :param path: the directory
     """
 
     def __init__(self, path: pathlib.Path) -> None:
+        super().__init__()
         self.path = path
-        self._timeout = 0
-
-    def ID(self) -> int:
-        """Which boot of the guest this is."""
-        return DOMAIN_ID
-
-    def isActive(self) -> int:
-        """Whether it runs."""
-        return 1
-
-    def state(self, flags: int = 0) -> list[int]:
-        """What it does, and why."""
-        return [libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_BOOTED]
+        self.number = DOMAIN_ID
 
     def getTime(self, flags: int = 0) -> object:
         """Tell the time, unless the guest is frozen."""
@@ -74,16 +64,9 @@ class Guest:
                 'the agent is in frozen state')
         return {}
 
-    interfaceAddresses = getTime
-
-    def hasManagedSaveImage(self, flags: int = 0) -> int:
-        """Whether it was suspended to disk."""
-        return 0
-
-    def agentSetResponseTimeout(self, timeout: int, flags: int = 0) -> int:
-        """Limit the agent calls that follow."""
-        self._timeout = timeout
-        return 0
+    def interfaceAddresses(self, source: int, flags: int = 0) -> object:
+        """Tell the addresses, unless the guest is frozen."""
+        return self.getTime()
 
     def fsInfo(self, flags: int = 0) -> object:
         """List the filesystems, unless the guest is frozen."""
@@ -104,7 +87,7 @@ class Guest:
         return int(was_frozen)
 
     def _wait_while_hanging(self) -> None:
-        limit = time.monotonic() + self._timeout
+        limit = time.monotonic() + self.timeout
         while (self.path / 'hanging').exists():
             if time.monotonic() > limit:
                 raise fixture.libvirt_error(
@@ -120,7 +103,7 @@ class Guest:
         os.close(log)
 
 
-class Hypervisor:
+class Hypervisor(fixture_jobs.FakeConnection):
     """A ``virConnect`` that finds its guests in a directory.
 
     :param path: the directory
@@ -129,7 +112,7 @@ class Hypervisor:
     def __init__(self, path: pathlib.Path) -> None:
         self._path = path
 
-    def open(self, uri: str) -> finder.Connection:
+    def open(self, uri: str) -> domains.Connection:
         """Connect, unless there is a file ``down``."""
         if (self._path / 'down').exists():
             raise fixture.libvirt_error(
@@ -143,10 +126,6 @@ class Hypervisor:
     def isAlive(self) -> int:
         """1, unless there is a file ``down``."""
         return int(not (self._path / 'down').exists())
-
-    def close(self) -> int:
-        """Disconnect."""
-        return 0
 
 
 def guard_command(state: pathlib.Path, what: str = 'guard') -> list[str]:

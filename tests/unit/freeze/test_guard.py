@@ -28,8 +28,9 @@ from unittest import mock
 import libvirt
 
 from nova_quiesce import fixture
+from nova_quiesce import fixture_jobs
+from nova_quiesce.freeze import domains
 from nova_quiesce.freeze import duties
-from nova_quiesce.freeze import finder
 from nova_quiesce.freeze.guard import keeper
 from nova_quiesce.freeze.guard import session
 from nova_quiesce.freeze.guard import wire
@@ -80,7 +81,7 @@ class Hypervisor:
         self.connections = 0
         self.opened = 0
 
-    def open(self, uri: str = 'fake:///') -> finder.Connection:
+    def open(self, uri: str = 'fake:///') -> domains.Connection:
         """Open a connection."""
         self.opened += 1
         if not self.is_up:
@@ -91,7 +92,7 @@ class Hypervisor:
         return _Connection(self)
 
 
-class _Connection:
+class _Connection(fixture_jobs.FakeConnection):
 
     def __init__(self, hypervisor: Hypervisor) -> None:
         self._hypervisor = hypervisor
