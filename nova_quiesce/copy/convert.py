@@ -18,7 +18,7 @@ import subprocess
 import tempfile
 from urllib import parse
 
-from nova_quiesce.freeze import guest_agent
+from nova_quiesce.freeze import texts
 
 #: Seconds between two looks at the copy and its surroundings.
 LOOK_INTERVAL = 0.5
@@ -76,7 +76,7 @@ def _run(command: list[str], watch: Watch) -> None:
                 stderr=errors, env=os.environ | {'LC_ALL': 'C'}) as process:
             _attend(process, told.fileno(), watch)
         if process.returncode:
-            raise CopyFailed('qemu-img: %s' % guest_agent.printable(
+            raise CopyFailed('qemu-img: %s' % texts.printable(
                 os.pread(errors.fileno(), _TEXT, 0).decode(errors='replace')))
 
 

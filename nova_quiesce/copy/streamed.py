@@ -21,7 +21,7 @@ import threading
 
 from nova_quiesce.copy import convert
 from nova_quiesce.copy.stream import program
-from nova_quiesce.freeze import guest_agent
+from nova_quiesce.freeze import texts
 
 #: Glance's names of the formats that can be made so.
 FORMATS = frozenset(program.WRITERS)
@@ -124,7 +124,7 @@ class StreamedImage:
         text = os.pread(self._errors.fileno(), _TEXT, 0)
         return ('the image was not made; there were %d bytes of %d, and the '
                 'program ended with status %d: %s' % (
-                    self._read, self.length, status, guest_agent.printable(
+                    self._read, self.length, status, texts.printable(
                         text.decode(errors='replace'))))
 
     def _attend(self) -> None:

@@ -31,9 +31,9 @@ import libvirt
 from nova_quiesce.copy import workplace
 from nova_quiesce import exception
 from nova_quiesce.freeze import domains
-from nova_quiesce.freeze import guest_agent
 from nova_quiesce.freeze import jobs
 from nova_quiesce.freeze import machines
+from nova_quiesce.freeze import replies
 
 LOG = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ class Job:
                 raise
             if error.get_error_code() == libvirt.VIR_ERR_OPERATION_TIMEOUT:
                 raise exception.JobUnderWay('another job') from error
-            raise Refused(guest_agent.text_of(error)) from error
+            raise Refused(replies.text_of(error)) from error
 
     def _describe(self) -> str:
         backup = ElementTree.Element('domainbackup', mode='pull')
@@ -128,7 +128,7 @@ def end(domain: Domain, place: workplace.Workplace) -> bool:
         return jobs.end(domain, place.files, machines.REAL)
     except libvirt.libvirtError as error:
         LOG.error('The backup job in %s was not ended: %s', place.path,
-                  guest_agent.text_of(error))
+                  replies.text_of(error))
         return False
 
 
