@@ -32,7 +32,7 @@ from nova_quiesce import conf
 from nova_quiesce import conf_checks
 from nova_quiesce import consistency
 from nova_quiesce.freeze import files
-from nova_quiesce.freeze.guard import handle
+from nova_quiesce.freeze.guard import guard_client
 from nova_quiesce.freeze.guard import wire
 from nova_quiesce.nova import releases
 from nova_quiesce import policy
@@ -175,10 +175,11 @@ def _guard(options: cfg.ConfigOpts.GroupAttr) -> abc.Iterator[str]:
         return
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-            sock.settimeout(handle.ANSWER_TIMEOUT)
+            sock.settimeout(guard_client.ANSWER_TIMEOUT)
             sock.connect(path)
             # One that is stopped takes connections, too.
-            wire.Channel(sock).ask({'ping': True}, handle.ANSWER_TIMEOUT)
+            wire.MessageSocket(sock).ask(
+                {'ping': True}, guard_client.ANSWER_TIMEOUT)
     except (OSError, wire.WireError) as error:
         yield ('[quiesce] guard_socket: no thaw guard answers user %s on %s '
                '(%s); start nova-quiesce-guard with this socket, or remove '

@@ -26,7 +26,7 @@ import os
 from nova_quiesce.freeze import duties
 from nova_quiesce.freeze import errors
 from nova_quiesce.freeze import finder
-from nova_quiesce.freeze.guard import handle
+from nova_quiesce.freeze.guard import guard_client
 from nova_quiesce.freeze.guard import wire
 from nova_quiesce.freeze import guest_agent
 from nova_quiesce.freeze import lease_directory
@@ -34,7 +34,7 @@ from nova_quiesce.freeze import leased_jobs
 from nova_quiesce.freeze import leases
 from nova_quiesce.freeze import machines
 from nova_quiesce.freeze import recovery
-from nova_quiesce.freeze import spanning
+from nova_quiesce.freeze import spanning_windows
 from nova_quiesce.freeze import watched_lease
 from nova_quiesce.freeze import windows
 
@@ -109,15 +109,16 @@ class Freezer:
         self._connect = connect
         self._machine = machine
         self._directory = lease_directory.LeaseDirectory(settings.leases)
-        self._guard = handle.Guard(
+        self._guard = guard_client.GuardClient(
             wire.Settings(
                 uri=settings.uri, leases=self._directory.path,
                 ask_timeout=settings.ask, thaw_timeout=settings.thaw,
                 retry_interval=settings.retry),
-            settings.guard_socket) if settings.has_guard else None
+            settings.guard_socket,
+            machine=machine) if settings.has_guard else None
         self._lock = machine.lock()
         self._barred: dict[str, str] = {}
-        self.spanning = spanning.SpanningWindows(machine)
+        self.spanning = spanning_windows.SpanningWindows(machine)
         self.duties = duties.DutyDirectory(os.path.join(
             self._directory.path, lease_directory.DUTIES))
         self.jobs = leased_jobs.LeasedJobs(
@@ -286,6 +287,6 @@ class Freezer:
             return
         try:
             self._guard.start()
-        except handle.GuardUnavailable as error:
+        except guard_client.GuardUnavailable as error:
             LOG.error('%s. [quiesce] guard decides what that means for '
                       'snapshots; it is tried again at each', error)

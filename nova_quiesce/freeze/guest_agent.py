@@ -10,41 +10,31 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""The guest agent: the only module that sends it commands.
+"""The guest agent: it is asked, freezes and thaws.
 
-It knows libvirt and nothing of Nova. What an agent answers comes from a
-tenant's guest and is treated so: bounded in time by libvirt's response
-timeout, in size and type by this module.
+Its answers come from a tenant's guest and are treated so: bounded in time by
+libvirt's response timeout, in size and type by this module, and classified
+once, by :mod:`nova_quiesce.freeze.replies`.
 """
 
-from collections import abc
 import dataclasses
 import logging
 import typing
 
 import libvirt
 
+from nova_quiesce.freeze import agent_commands
 from nova_quiesce.freeze import domains
 from nova_quiesce.freeze import errors
 from nova_quiesce.freeze import filesystems
+from nova_quiesce.freeze import frozen_state
 from nova_quiesce.freeze import replies
-from nova_quiesce.freeze import texts
 
 LOG = logging.getLogger(__name__)
 
-#: The most filesystems that are believed to be counted.
-MAX_FILESYSTEMS = filesystems.MAX_LISTED
-
-#: What can be shown of a text that a guest, or a program, chose.
-printable = texts.printable
-text_of = replies.text_of
-
-_Answer = typing.TypeVar('_Answer')
-
-
 @dataclasses.dataclass(frozen=True)
 class Timeouts:
-    """How long an agent may take to answer, in seconds."""
+    """The time limits of an agent's answers, in seconds."""
 
     ask: int
     freeze: int
@@ -71,10 +61,10 @@ class Agent:
         self._is_strict = is_strict
         self._lookup = lookup
         self._timeouts = timeouts
-        self._domain: domains.Domain | None = None
+        self._commands = agent_commands.AgentCommands(lookup)
 
     def presence(self) -> domains.Presence:
-        """Where the guest is now.
+        """Find out where the guest is now.
 
         :raises HypervisorUnreachable: that cannot be told
         """
@@ -89,7 +79,7 @@ class Agent:
         self._lookup().create()
 
     def stands_still(self) -> bool:
-        """Whether the guest is known not to run at the moment."""
+        """Tell whether the guest is known not to run at the moment."""
         try:
             return bool(
                 self._lookup().state()[0] != libvirt.VIR_DOMAIN_RUNNING)
@@ -117,7 +107,7 @@ class Agent:
 
     def _list_filesystems(self) -> filesystems.Listing:
         try:
-            return filesystems.parse(self._call(
+            return filesystems.parse(self._commands.send(
                 self._timeouts.ask, lambda domain: domain.fsInfo()))
         except replies.Failure as failure:
             if isinstance(failure.cause, UnicodeDecodeError):
@@ -153,7 +143,7 @@ class Agent:
             frozen; the caller has to thaw
         """
         try:
-            count = self._call(
+            count = self._commands.send(
                 self._timeouts.freeze,
                 lambda domain: domain.fsFreeze(list(self.mountpoints) or None))
         except replies.Failure as failure:
@@ -181,12 +171,12 @@ class Agent:
         :raises ThawFailed: nothing is known of it
         """
         try:
-            count = self._call(
+            count = self._commands.send(
                 self._timeouts.thaw, lambda domain: domain.fsThaw(),
                 is_limit_kept=True)
         except replies.Failure as failure:
-            self._domain = None
-            if self._is_gone(failure):
+            self._commands.forget_domain()
+            if self._commands.is_gone(failure):
                 raise errors.GuestGone() from failure
             raise _explain_thaw(failure) from failure
         if not _is_count(count):
@@ -195,10 +185,8 @@ class Agent:
         return count
 
     def is_frozen(self) -> bool | None:
-        """Whether the agent takes its guest for frozen.
+        """Tell whether the agent takes its guest for frozen.
 
-        A frozen one refuses whatever is not harmless to a frozen guest, so it
-        is asked for such things, and one that it does proves that it is not.
         No hook of the guest runs for that.
 
         :returns: None where it refuses all that it is asked for, and does not
@@ -209,77 +197,8 @@ class Agent:
         return self._find_whether_frozen(is_limit_kept=True)
 
     def _find_whether_frozen(self, is_limit_kept: bool) -> bool | None:
-        questions: tuple[abc.Callable[[domains.Domain], object], ...] = (
-            lambda domain: domain.getTime(),
-            lambda domain: domain.fsInfo(),
-            lambda domain: domain.interfaceAddresses(
-                libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT))
-        refusals = []
-        for question in questions:
-            refusal = self._find_refusal(question, is_limit_kept)
-            if refusal is None:
-                return False
-            refusals.append(refusal)
-        return True if any(
-            refusal.is_of_frozen_state() for refusal in refusals) else None
-
-    def _find_refusal(self, question: abc.Callable[[domains.Domain], object],
-                      is_limit_kept: bool) -> replies.Failure | None:
-        try:
-            self._call(self._timeouts.ask, question, is_limit_kept)
-        except replies.Failure as failure:
-            if isinstance(failure.cause, UnicodeDecodeError):
-                return None
-            if failure.reply is replies.Reply.ANSWERED_NO:
-                # What fails otherwise was tried.
-                return failure if failure.is_forbidden() else None
-            self._domain = None
-            if self._is_gone(failure):
-                raise errors.GuestGone() from failure
-            raise errors.ThawFailed(
-                'the guest agent does not tell whether it is frozen: %s'
-                % failure) from failure
-        return None
-
-    def _call(self, seconds: int,
-              command: abc.Callable[[domains.Domain], _Answer],
-              is_limit_kept: bool = False) -> _Answer:
-        """Send the agent a command.
-
-        The timeout belongs to the domain and covers each client's calls to
-        its agent, so it is set for one call and then put back to libvirt's
-        default. It cannot be read. Where a guest is not thawed yet, it is
-        kept for the next try: this service and its guard may both be at it,
-        and one must not take the limit off the other's call.
-
-        :param seconds: that the agent may take
-        :param command: sends it
-        :param is_limit_kept: whether the timeout stays where it fails
-        :raises Failure: it did
-        """
-        domain = self._prepare(seconds)
-        try:
-            answer = command(domain)
-        except Exception as error:
-            if not is_limit_kept:
-                _unlimit(domain)
-            raise replies.Failure(replies.reply_of(error), error) from error
-        except BaseException:
-            if not is_limit_kept:
-                _unlimit(domain)
-            raise
-        _unlimit(domain)
-        return answer
-
-    def _prepare(self, seconds: int) -> domains.Domain:
-        try:
-            if self._domain is None:
-                self._domain = self._lookup()
-            self._domain.agentSetResponseTimeout(seconds, 0)
-        except (errors.NotFrozen, libvirt.libvirtError) as error:
-            self._domain = None
-            raise replies.Failure(replies.Reply.NEVER_SENT, error) from error
-        return self._domain
+        return frozen_state.is_frozen(
+            self._commands, self._timeouts.ask, is_limit_kept)
 
     def _explain_dead(self, failure: replies.Failure) -> errors.NotFrozen:
         if failure.reply is replies.Reply.NEVER_SENT:
@@ -288,7 +207,7 @@ class Agent:
 
     def _explain_freeze(
             self, failure: replies.Failure) -> errors.QuiesceError:
-        self._domain = None
+        self._commands.forget_domain()
         if failure.reply is replies.Reply.NEVER_SENT:
             return _explain_never_sent(failure)
         if failure.is_forbidden():
@@ -326,20 +245,6 @@ class Agent:
         return errors.FreezeFailed(
             'the guest agent did not freeze the filesystems: %s' % failure)
 
-    def _is_gone(self, failure: replies.Failure) -> bool:
-        if isinstance(failure.cause, errors.GuestGone):
-            return True
-        if failure.code == libvirt.VIR_ERR_NO_DOMAIN:
-            return True
-        if failure.code != libvirt.VIR_ERR_OPERATION_INVALID:
-            return False
-        # A guest that was suspended to disk frozen comes back frozen.
-        try:
-            presence = self.presence()
-        except errors.HypervisorUnreachable:
-            return False
-        return presence.domain_id is None and not presence.is_saved
-
 
 def _explain_thaw(failure: replies.Failure) -> errors.ThawFailed:
     if failure.reply is replies.Reply.NEVER_SENT:
@@ -349,15 +254,6 @@ def _explain_thaw(failure: replies.Failure) -> errors.ThawFailed:
             'the guest agent answered the thaw with an error: %s' % failure,
             failure.follows_thaw())
     return errors.ThawFailed('the thaw was not confirmed: %s' % failure)
-
-
-def _unlimit(domain: domains.Domain) -> None:
-    try:
-        domain.agentSetResponseTimeout(
-            libvirt.VIR_DOMAIN_AGENT_RESPONSE_TIMEOUT_BLOCK, 0)
-    except libvirt.libvirtError as error:
-        LOG.debug('The response timeout of a guest agent was not restored: '
-                  '%s', text_of(error))
 
 
 def _explain_never_sent(failure: replies.Failure) -> errors.NotFrozen:
@@ -377,4 +273,4 @@ def _explain_never_sent(failure: replies.Failure) -> errors.NotFrozen:
 
 
 def _is_count(value: object) -> typing.TypeGuard[int]:
-    return type(value) is int and 0 <= value <= MAX_FILESYSTEMS
+    return type(value) is int and 0 <= value <= filesystems.MAX_LISTED

@@ -27,7 +27,7 @@ import libvirt
 from nova_quiesce.freeze import duties
 from nova_quiesce.freeze import errors
 from nova_quiesce.freeze import finder
-from nova_quiesce.freeze.guard import handle
+from nova_quiesce.freeze.guard import guard_client
 from nova_quiesce.freeze import jobs
 from nova_quiesce.freeze import machines
 from nova_quiesce.freeze import thawing
@@ -53,7 +53,8 @@ class LeasedJobs:
     """
 
     def __init__(self, directory: duties.DutyDirectory,
-                 guard: handle.Guard | None, connect: finder.Connect,
+                 guard: guard_client.GuardClient | None,
+                 connect: finder.Connect,
                  machine: machines.Machine) -> None:
         self._directory = directory
         self._guard = guard
@@ -75,15 +76,15 @@ class LeasedJobs:
         except duties.DutyError as error:
             LOG.error('The backup job of instance %(uuid)s is not noted: '
                       '%(error)s', {'uuid': instance_uuid, 'error': error})
-        self._have_kept(lease)
+        self._have_watched(lease)
         return lease
 
-    def _have_kept(self, lease: duties.Duty) -> None:
+    def _have_watched(self, lease: duties.Duty) -> None:
         if self._guard is None:
             return
         try:
-            self._guard.keep_job(lease)
-        except handle.GuardUnavailable as error:
+            self._guard.watch_job(lease)
+        except guard_client.GuardUnavailable as error:
             LOG.error('Nobody ends the backup job of instance %(uuid)s if '
                       'nova-compute dies now: %(error)s',
                       {'uuid': lease.instance_uuid, 'error': error})
@@ -150,7 +151,7 @@ class LeasedJobs:
             return
         # In the background: the service starts, and one that does not end may
         # take its time.
-        self._have_kept(lease)
+        self._have_watched(lease)
         self.end_later(lease, remove)
 
     def drop(self, lease: duties.Duty) -> None:

@@ -23,7 +23,7 @@ import dataclasses
 import logging
 
 from nova_quiesce.freeze import errors
-from nova_quiesce.freeze.guard import handle
+from nova_quiesce.freeze.guard import guard_client
 from nova_quiesce.freeze import lease_directory
 from nova_quiesce.freeze import leases
 from nova_quiesce.freeze import machines
@@ -61,7 +61,8 @@ class WatchedLease:
     """
 
     def __init__(self, directory: lease_directory.LeaseDirectory,
-                 guard: handle.Guard | None, is_guard_required: bool,
+                 guard: guard_client.GuardClient | None,
+                 is_guard_required: bool,
                  new_lease: abc.Callable[[], leases.Lease], answer: float,
                  machine: machines.Machine,
                  admit: abc.Callable[[], None] = lambda: None) -> None:
@@ -172,7 +173,7 @@ class WatchedLease:
             return
         try:
             self._guard.watch(lease)
-        except handle.GuardUnavailable:
+        except guard_client.GuardUnavailable:
             if self._is_guard_required:
                 raise
             LOG.error('Instance %s is frozen without a thaw guard: it stays '

@@ -24,7 +24,6 @@ from collections import abc
 import contextlib
 import dataclasses
 import datetime
-import functools
 import logging
 
 from nova_quiesce.freeze import errors
@@ -34,6 +33,7 @@ from nova_quiesce.freeze import machines
 from nova_quiesce.freeze import proof
 from nova_quiesce.freeze import thawing
 from nova_quiesce.freeze import watched_lease
+from nova_quiesce.freeze import window_thaw
 
 LOG = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ OnClose = abc.Callable[[proof.Evidence], None]
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """How long the steps of a window may take, in seconds.
+    """The time limits of a window's steps, in seconds.
 
     :ivar frozen: the guest may stay frozen, while it runs
     :ivar thaw: a thaw is waited for, before it goes on in the background
@@ -78,7 +78,6 @@ class Window:
         self._is_saved = is_saved
         self._on_close: OnClose | None = None
         self._started = 0.0
-        self._ended = 0.0
         self._deadline = 0.0
         self._frozen_at: datetime.datetime | None = None
         self._frozen = 0
@@ -105,14 +104,17 @@ class Window:
         lease = self._lease.lease
         try:
             self._prepare_deadline()
-            self._freeze()
+            self._started = self._machine.monotonic()
+            self._frozen = self._agent.freeze()
+            self._deadline = self._machine.monotonic() + self._limits.frozen
+            self._frozen_at = self._machine.now()
         except errors.NotFrozen:
             self._lease.drop()
             raise
         except BaseException as error:
             # Whatever it was, the freeze may have been sent.
-            self._thaw(self._new_thawing(
-                lease, getattr(error, 'frozen', None), _settling(error)))
+            self._new_thaw(lease, getattr(error, 'frozen', None),
+                           _settling(error)).run()
             raise
         finally:
             if self._frozen_at is None:
@@ -127,12 +129,6 @@ class Window:
                                 self._keep_deadline)
         except RuntimeError as error:
             raise errors.NoThread() from error
-
-    def _freeze(self) -> None:
-        self._started = self._machine.monotonic()
-        self._frozen = self._agent.freeze()
-        self._deadline = self._machine.monotonic() + self._limits.frozen
-        self._frozen_at = self._machine.now()
 
     def restart(self) -> None:
         """Count the time anew, because the guest begins to run again."""
@@ -170,16 +166,16 @@ class Window:
         :raises NotFrozen: the lease for it cannot be had
         """
         self._lease.take()
-        self._thaw(self._new_thawing(self._lease.lease, None))
+        self._new_thaw(self._lease.lease, None).run()
 
     @property
     def is_closing(self) -> bool:
-        """Whether the guest is thawed, or is being thawed."""
+        """True if the guest is thawed, or is being thawed."""
         return self._is_closing
 
     @property
     def evidence(self) -> proof.Evidence:
-        """What the window proves, once it was closed."""
+        """The proof that the window gives, once it was closed."""
         assert self._evidence is not None, 'the window is not closed'
         return self._evidence
 
@@ -189,8 +185,8 @@ class Window:
                 closed_at > self._deadline):
             lapse = ('the guest was frozen for longer than the %g s that it '
                      'may be' % self._limits.frozen)
-        thaw = self._new_thawing(self._lease.lease, self._frozen)
-        self._thaw(thaw)
+        thaw = self._new_thaw(self._lease.lease, self._frozen)
+        thaw.run()
         evidence = self._show(closed_at, lapse, thaw)
         LOG.info('Guest %(name)s: thawed %(count)s filesystems, the freeze '
                  'window took %(ms)d ms',
@@ -199,11 +195,12 @@ class Window:
         return evidence
 
     def _show(self, closed_at: float, lapse: str | None,
-              thaw: thawing.Thawing | None = None) -> proof.Evidence:
+              thaw: window_thaw.WindowThaw | None = None) -> proof.Evidence:
         assert self._frozen_at is not None, 'the window was never open'
+        ended = thaw.ended if thaw else None
         return proof.Evidence(
             frozen_at=self._frozen_at,
-            seconds=(self._ended or self._machine.monotonic()) - self._started,
+            seconds=(ended or self._machine.monotonic()) - self._started,
             frozen=self._frozen, thawed=thaw.count if thaw else None,
             lapse=lapse, closed_at=closed_at,
             mountpoints=self._agent.mountpoints, listed=self._agent.listed,
@@ -221,7 +218,7 @@ class Window:
         self.close(lapse)
 
     def _wait_for_deadline(self) -> str | None:
-        """Why the guest has to be thawed now; None where it is."""
+        """Wait; return why the guest has to be thawed, or None if it is."""
         try:
             self._lease.limit(self._deadline)
             while not self._left.wait(
@@ -239,65 +236,11 @@ class Window:
             return str(error)
         return None
 
-    def _new_thawing(self, lease: leases.Lease, frozen: int | None,
-                     settling: float = 0.0) -> thawing.Thawing:
-        def why_stale() -> str | None:
-            if self._lease.is_another():
-                return 'another has thawed it, and frozen it anew'
-            return leases.stale_reason(
-                lease, self._machine.boot_id(), self._agent.presence())
-
-        return thawing.Thawing(
-            self._agent, why_stale, frozen, self._limits.retry,
-            self._machine.monotonic, settling, is_fresh=True)
-
-    def _thaw(self, thaw: thawing.Thawing) -> None:
-        deadline = self._machine.monotonic() + self._limits.thaw
-        try:
-            outcome = thaw.run(
-                self._tell, functools.partial(self._wait, deadline))
-        except BaseException:
-            self._go_on(thaw)
-            raise
-        if outcome is not None:
-            self._end()
-            return
-        LOG.error('Guest %s did not confirm its thaw; nova-compute goes on '
-                  'thawing it', self._name)
-        self._go_on(thaw)
-
-    def _go_on(self, thaw: thawing.Thawing) -> None:
-        try:
-            self._machine.start(
-                'thaw-%s' % self._name, self._keep_thawing, thaw)
-        except RuntimeError:
-            # There are too many threads: then it is this one's.
-            self._keep_thawing(thaw)
-
-    def _keep_thawing(self, thaw: thawing.Thawing) -> None:
-        thaw.run(self._tell, functools.partial(self._wait, None))
-        self._end()
-        LOG.info('Guest %s is not frozen any more, at last', self._name)
-
-    def _end(self) -> None:
-        # The window ends with the thaw's answer, and not with the lease's
-        # way to the disk.
-        self._ended = self._machine.monotonic()
-        self._lease.drop()
-
-    def _tell(self, error: Exception) -> None:
-        LOG.warning('Guest %(name)s may still be frozen, thawing it again: '
-                    '%(error)s',
-                    {'name': self._name, 'error': errors.explain(error)})
-
-    def _wait(self, deadline: float | None, seconds: float) -> bool:
-        now = self._machine.monotonic()
-        if deadline is not None and now >= deadline:
-            return False
-        # One at a time: the guard goes on only where this does not.
-        self._lease.limit(now + seconds + self._limits.thaw)
-        self._machine.sleep(seconds)
-        return True
+    def _new_thaw(self, lease: leases.Lease, frozen: int | None,
+                  settling: float = 0.0) -> window_thaw.WindowThaw:
+        return window_thaw.WindowThaw(
+            self._agent, self._lease, lease, self._name, self._machine,
+            self._limits.thaw, self._limits.retry, frozen, settling)
 
 
 def _settling(error: BaseException) -> float:

@@ -16,7 +16,7 @@ from unittest import mock
 
 from nova.tests.functional.api import client
 
-from nova_quiesce.freeze.guard import handle
+from nova_quiesce.freeze.guard import guard_client
 from tests.functional import base
 
 
@@ -28,9 +28,9 @@ class NoGuardTest(base.QuiesceTestBase):
         self.flags(guard='required', group='quiesce')
 
     def _replace_guard(self) -> None:
-        guard = mock.create_autospec(handle.Guard, instance=True)
+        guard = mock.create_autospec(guard_client.GuardClient, instance=True)
         guard.is_usable.return_value = False
-        guard.watch.side_effect = handle.GuardUnavailable()
+        guard.watch.side_effect = guard_client.GuardUnavailable()
         self.driver._compute_host.freezer._guard = guard
 
     def test_required_fails_before_anything_is_copied(self) -> None:

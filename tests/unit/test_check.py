@@ -32,7 +32,7 @@ from nova import conf as nova_conf
 
 from nova_quiesce.cmd import main
 from nova_quiesce import consistency
-from nova_quiesce.freeze.guard import handle
+from nova_quiesce.freeze.guard import guard_client
 from nova_quiesce.freeze.guard import session
 from nova_quiesce.nova import releases
 
@@ -275,7 +275,7 @@ class GuardTest(CheckTestBase):
     def test_is_stopped(self) -> None:
         # The kernel takes connections for it.
         listener = self._listen()
-        with mock.patch.object(handle, 'ANSWER_TIMEOUT', 0.1):
+        with mock.patch.object(guard_client, 'ANSWER_TIMEOUT', 0.1):
             self.assert_problems(self.check(self.option), 'timed out')
         listener.close()
 

@@ -19,7 +19,7 @@ import unittest
 
 from nova_quiesce import exception
 from nova_quiesce.freeze import errors
-from nova_quiesce.freeze.guard import handle
+from nova_quiesce.freeze.guard import guard_client
 from nova_quiesce.freeze import leases
 from nova_quiesce.freeze import watched_lease
 from nova_quiesce import policy
@@ -48,7 +48,7 @@ HARMFUL = ('rebuild', 'nova-quiesce', 'reset', 'reboot', 'delete', 'recreate',
 
 
 def _with_a_text_of_their_own() -> abc.Iterator[type[Exception]]:
-    for module in (errors, exception, handle, watched_lease, leases):
+    for module in (errors, exception, guard_client, watched_lease, leases):
         for _, found in inspect.getmembers(module, inspect.isclass):
             if '__init__' in vars(found) and issubclass(
                     found, errors.NotFrozen | errors.MaybeFrozen |

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""The guard's process: it listens, logs, and ends in an orderly way."""
+"""The guard's program: it listens, logs, and ends in an orderly way."""
 
 import argparse
 from collections import abc
@@ -22,13 +22,12 @@ import signal
 import socket
 import stat
 import sys
-import threading
-import time
 import typing
 
 import libvirt
 
-from nova_quiesce.freeze.guard import session as guard_session
+from nova_quiesce.freeze.guard import session
+from nova_quiesce.freeze import machines
 
 LOG = logging.getLogger(__name__)
 
@@ -39,43 +38,45 @@ _LOG_FORMAT = ('%(asctime)s.%(msecs)03d %(process)d %(levelname)s %(name)s '
 _LOG_TIMEOUT = 2
 
 
-class Guard:
+class GuardProcess:
     """All sessions of this process.
 
     :param open_uri: opens a connection to the hypervisor
+    :param machine: whose clocks and threads are used
     """
 
-    def __init__(self, open_uri: guard_session.Open) -> None:
+    def __init__(self, open_uri: session.Open,
+                 machine: machines.Machine) -> None:
         self._open_uri = open_uri
-        self._lock = threading.Lock()
-        self._sessions: set[guard_session.Session] = set()
+        self._machine = machine
+        self._lock = machine.lock()
+        self._sessions: set[session.Session] = set()
         self._is_stopping = False
 
     def attend(self, sock: socket.socket) -> None:
         """Serve one nova-compute until it is gone, and its guests thawed."""
         # eventlet, in the one who made it, makes a socket non-blocking.
         sock.setblocking(True)
-        session = guard_session.Session(sock, self._open_uri)
+        served = session.Session(sock, self._open_uri, self._machine)
         with self._lock:
             if self._is_stopping:
                 sock.close()
                 return
-            self._sessions.add(session)
-        session.run()
+            self._sessions.add(served)
+        served.run()
         with self._lock:
-            self._sessions.discard(session)
+            self._sessions.discard(served)
 
     def accept(self, listener: socket.socket) -> None:
         """Serve whoever connects, each in a thread of its own, for ever."""
         while True:
             try:
                 sock, _ = listener.accept()
-                threading.Thread(
-                    target=self.attend, args=(sock,), daemon=True).start()
+                self._machine.start('serve', self.attend, sock)
             except (OSError, RuntimeError) as error:
                 # Out of descriptors or threads, which passes.
                 LOG.error('A connection was not accepted: %s', error)
-                time.sleep(1)
+                self._machine.sleep(1)
 
     def stop(self, why: str) -> None:
         """Thaw all guests, and wait until that is done.
@@ -85,19 +86,21 @@ class Guard:
         with self._lock:
             self._is_stopping = True
             sessions = list(self._sessions)
-        for session in sessions:
-            session.end(why)
-            session.hang_up()
-        for session in sessions:
-            session.join()
+        for one in sessions:
+            one.end(why)
+            one.hang_up()
+        for one in sessions:
+            one.join()
 
 
 def main(argv: abc.Sequence[str] | None = None,
-         open_uri: guard_session.Open = libvirt.open) -> int:
+         open_uri: session.Open = libvirt.open,
+         machine: machines.Machine = machines.REAL) -> int:
     """Run the guard.
 
     :param argv: the command line, without the program
     :param open_uri: opens a connection to the hypervisor
+    :param machine: whose clocks and threads are used
     :returns: the exit status
     """
     arguments = _arguments(argv)
@@ -107,10 +110,10 @@ def main(argv: abc.Sequence[str] | None = None,
         print('the thaw guard cannot start: %s' % error, file=sys.stderr)
         return 1
     log = _start_log()
-    _run(Guard(open_uri), serve)
+    _run(GuardProcess(open_uri, machine), serve, machine)
     if arguments.socket is not None:
         os.unlink(arguments.socket)
-    _stop_log(log)
+    _stop_log(log, machine)
     return 0
 
 
@@ -132,7 +135,8 @@ def _arguments(argv: abc.Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _server(arguments: argparse.Namespace) -> abc.Callable[[Guard], None]:
+def _server(arguments: argparse.Namespace
+            ) -> abc.Callable[[GuardProcess], None]:
     if arguments.socket is None:
         sock = socket.socket(fileno=arguments.fd)
         return lambda guard: guard.attend(sock)
@@ -174,7 +178,8 @@ def _remove_left_over(path: str) -> None:
             raise FileExistsError('another guard listens on %s' % path)
 
 
-def _run(guard: Guard, serve: abc.Callable[[Guard], None]) -> None:
+def _run(guard: GuardProcess, serve: abc.Callable[[GuardProcess], None],
+         machine: machines.Machine) -> None:
     # The one primitive that a signal handler may safely use.
     events: queue.SimpleQueue[str | None] = queue.SimpleQueue()
 
@@ -191,7 +196,7 @@ def _run(guard: Guard, serve: abc.Callable[[Guard], None]) -> None:
     libvirt.registerErrorHandler(lambda _context, _error: None, None)
     # No directory is kept from being unmounted.
     os.chdir('/')
-    threading.Thread(target=serve_until_eof, daemon=True).start()
+    machine.start('serve', serve_until_eof)
     why = events.get()
     if why is not None:
         guard.stop(why)
@@ -212,7 +217,6 @@ def _start_log() -> handlers.QueueListener:
     return listener
 
 
-def _stop_log(listener: handlers.QueueListener) -> None:
-    stopping = threading.Thread(target=listener.stop, daemon=True)
-    stopping.start()
-    stopping.join(_LOG_TIMEOUT)
+def _stop_log(listener: handlers.QueueListener,
+              machine: machines.Machine) -> None:
+    machine.start('stop-log', listener.stop).join(_LOG_TIMEOUT)

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""The guard's part for one connection: what a nova-compute asks of it."""
+"""The conversation of the guard with one nova-compute, over one connection."""
 
 from collections import abc
 import logging
@@ -18,14 +18,13 @@ import os
 import selectors
 import socket
 import struct
-import threading
 import typing
 
 from nova_quiesce.freeze import domains
 from nova_quiesce.freeze import duties
-from nova_quiesce.freeze.guard import job_keeper
-from nova_quiesce.freeze.guard import keeper
-from nova_quiesce.freeze.guard import kept
+from nova_quiesce.freeze.guard import job_watcher
+from nova_quiesce.freeze.guard import lease_watcher
+from nova_quiesce.freeze.guard import watcher
 from nova_quiesce.freeze.guard import wire
 from nova_quiesce.freeze import jobs
 from nova_quiesce.freeze import lease_directory
@@ -41,8 +40,8 @@ _LONGEST_EXIT = 0.5
 Open = abc.Callable[[str], domains.Connection]
 
 
-class _PeerChannel(wire.Channel):
-    """The channel to a nova-compute, which ends when that process does.
+class _PeerSocket(wire.MessageSocket):
+    """The connection to a nova-compute, which ends when that process does.
 
     The socket alone would stay open in whatever nova-compute has forked.
     """
@@ -56,7 +55,7 @@ class _PeerChannel(wire.Channel):
         self._process = self._watch_process()
 
     def is_peer_gone(self) -> bool:
-        """Whether the nova-compute has ended; also where it is not seen."""
+        """Tell whether the nova-compute has ended, or cannot be seen."""
         if self._process is None:
             return True
         # A process that ends closes its sockets a moment before. What watches
@@ -64,7 +63,7 @@ class _PeerChannel(wire.Channel):
         try:
             process = os.dup(self._process)
         except OSError:
-            # The session is over, and its keepers were told.
+            # The session is over, and its watchers were told.
             return True
         try:
             with selectors.DefaultSelector() as selector:
@@ -104,7 +103,7 @@ class _PeerChannel(wire.Channel):
 
 
 class Session:
-    """What one nova-compute asks for, over one connection.
+    """The service for one nova-compute, over one connection.
 
     :param sock: the connection
     :param open_uri: opens a connection to the hypervisor
@@ -113,28 +112,28 @@ class Session:
 
     def __init__(self, sock: socket.socket, open_uri: Open,
                  machine: machines.Machine = machines.REAL) -> None:
-        self._channel = _PeerChannel(sock)
+        self._peer = _PeerSocket(sock)
         self._open_uri = open_uri
         self._machine = machine
         self._settings: wire.Settings | None = None
-        self._lock = threading.Lock()
-        self._keepers: dict[str, kept.Kept] = {}
-        self._job_keepers: dict[str, kept.Kept] = {}
+        self._lock = machine.lock()
+        self._lease_watchers: dict[str, watcher.Watcher] = {}
+        self._job_watchers: dict[str, watcher.Watcher] = {}
         self._over: str | None = None
 
     def run(self) -> None:
         """Serve until the connection ends, and all its guests are thawed."""
-        peer = 'nova-compute (pid %d)' % self._channel.pid
+        peer = 'nova-compute (pid %d)' % self._peer.pid
         why = '%s is gone' % peer
         try:
             self._check_peer()
-            self._converse()
+            self._answer_requests()
         except (OSError, wire.WireError) as error:
             why = '%s cannot be understood: %s' % (peer, error)
             LOG.error('The connection is closed, %s', why)
         finally:
             self.end(why)
-            self._channel.close()
+            self._peer.close()
             self.join()
 
     def end(self, why: str) -> None:
@@ -147,11 +146,11 @@ class Session:
         """
         with self._lock:
             self._over = self._over or why
-            for one in self._keepers.values():
+            for one in self._lease_watchers.values():
                 one.end(why)
-            job_keepers = list(self._job_keepers.values())
-        is_gone = bool(job_keepers) and self._channel.is_peer_gone()
-        for one in job_keepers:
+            job_watchers = list(self._job_watchers.values())
+        is_gone = bool(job_watchers) and self._peer.is_peer_gone()
+        for one in job_watchers:
             if is_gone:
                 one.end(why)
             else:
@@ -159,23 +158,24 @@ class Session:
 
     def hang_up(self) -> None:
         """End the connection, so that nova-compute looks for another guard."""
-        self._channel.hang_up()
+        self._peer.hang_up()
 
     def join(self) -> None:
         """Wait until no guest is left to thaw."""
         with self._lock:
-            keepers = [*self._keepers.values(), *self._job_keepers.values()]
-        for one in keepers:
+            watchers = [*self._lease_watchers.values(),
+                        *self._job_watchers.values()]
+        for one in watchers:
             one.join()
 
     def _check_peer(self) -> None:
         # The URI of another user could make this one run commands.
-        if self._channel.uid not in (os.geteuid(), 0):
+        if self._peer.uid not in (os.geteuid(), 0):
             raise wire.WireError('it runs as another user (uid %d)'
-                                 % self._channel.uid)
+                                 % self._peer.uid)
 
-    def _converse(self) -> None:
-        while (request := self._channel.receive()) is not None:
+    def _answer_requests(self) -> None:
+        while (request := self._peer.receive()) is not None:
             answer: dict[str, object] = {'ok': True}
             try:
                 self._carry_out(request)
@@ -183,15 +183,15 @@ class Session:
                 # The one who asked can do without; the others' guests stay
                 # guarded.
                 answer = {'error': str(error) or repr(error)}
-            self._channel.send(answer)
+            self._peer.send(answer)
 
     def _carry_out(self, request: dict[str, typing.Any]) -> None:
         commands: dict[str, abc.Callable[[object], None]] = {
             'hello': self._hello, 'watch': self._watch,
-            'keep_job': self._keep_job, 'release': self._release,
+            'keep_job': self._watch_job, 'release': self._release,
             'ping': lambda _: None}
         if len(request) != 1 or not request.keys() <= commands.keys():
-            raise wire.Refused('an unknown request')
+            raise wire.RequestRefused('an unknown request')
         [(command, argument)] = request.items()
         commands[command](argument)
 
@@ -205,37 +205,37 @@ class Session:
     def _watch(self, fields: object) -> None:
         lease = leases.Lease.from_dict(fields)
         settings = self._checked_settings()
-        self._keep(self._keepers, lease.id, keeper.Keeper(
+        self._start(self._lease_watchers, lease.id, lease_watcher.LeaseWatcher(
             lease, lease_directory.LeaseDirectory(settings.leases),
             lambda: self._open_uri(settings.uri), settings, self._machine))
 
-    def _keep_job(self, fields: object) -> None:
+    def _watch_job(self, fields: object) -> None:
         lease = duties.Duty.from_dict(fields)
         settings = self._checked_settings()
-        self._keep(self._job_keepers, lease.id, job_keeper.JobKeeper(
+        self._start(self._job_watchers, lease.id, job_watcher.JobWatcher(
             lease, jobs.Files.from_dict(lease.content),
             lambda: self._open_uri(settings.uri), settings.retry_interval,
             self._machine))
 
-    def _keep(self, keepers: dict[str, kept.Kept], identity: str,
-              one: kept.Kept) -> None:
+    def _start(self, watchers: dict[str, watcher.Watcher], identity: str,
+               one: watcher.Watcher) -> None:
         with self._lock:
             if self._over:
-                raise wire.Refused(self._over)
+                raise wire.RequestRefused(self._over)
             one.start()
-            former = keepers.get(identity)
-            keepers[identity] = one
+            former = watchers.get(identity)
+            watchers[identity] = one
         if former is not None:
             former.release()
 
     def _checked_settings(self) -> wire.Settings:
         if self._settings is None:
-            raise wire.Refused('there was no hello')
+            raise wire.RequestRefused('there was no hello')
         return self._settings
 
     def _release(self, lease_id: object) -> None:
         with self._lock:
-            one = (self._keepers.pop(str(lease_id), None) or
-                   self._job_keepers.pop(str(lease_id), None))
+            one = (self._lease_watchers.pop(str(lease_id), None) or
+                   self._job_watchers.pop(str(lease_id), None))
         if one is not None:
             one.release()

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What nova-compute and its thaw guard say to each other.
+"""The messages between nova-compute and its thaw guard.
 
 JSON objects, one a line, over a connected unix socket. Each request is
 answered before the next is read::
@@ -48,13 +48,13 @@ class WireError(Exception):
     """The other side does not speak as it should; the text says how."""
 
 
-class Refused(WireError):
-    """The other side does not do what it was asked to; the text says why."""
+class RequestRefused(WireError):
+    """The other side refuses a request; the text says why."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What a guard has to know of the nova-compute that it guards.
+    """The settings that nova-compute tells its guard.
 
     :ivar uri: of the hypervisor, for libvirt
     :ivar leases: the absolute path of the directory of leases
@@ -101,8 +101,8 @@ class Settings:
             raise WireError('settings with a wrong %s' % ', '.join(wrong))
 
 
-class Channel:
-    """One end of the conversation.
+class MessageSocket:
+    """One end of a connection that carries messages.
 
     :param sock: a connected stream socket; it is closed with this
     """
@@ -116,7 +116,7 @@ class Channel:
         """Send a request, and wait until it was carried out.
 
         :param timeout: seconds to wait
-        :raises Refused: it was not
+        :raises RequestRefused: it was not
         :raises WireError: what came is no answer
         :raises OSError: the connection broke, or nothing came in time
         """
@@ -126,7 +126,7 @@ class Channel:
         if answer is None:
             raise ConnectionResetError('the connection was closed')
         if answer != {'ok': True}:
-            raise Refused(str(answer.get('error'))[:_MAX_TEXT])
+            raise RequestRefused(str(answer.get('error'))[:_MAX_TEXT])
 
     def send(self, message: abc.Mapping[str, object]) -> None:
         """Send one message.

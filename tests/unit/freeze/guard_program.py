@@ -33,7 +33,7 @@ import libvirt
 from nova_quiesce import fixture
 from nova_quiesce import fixture_jobs
 from nova_quiesce.freeze import domains
-from nova_quiesce.freeze.guard import handle
+from nova_quiesce.freeze.guard import guard_client
 from nova_quiesce.freeze.guard import process
 from nova_quiesce.freeze.guard import wire
 from nova_quiesce.freeze import lease_directory
@@ -133,25 +133,25 @@ def guard_command(state: pathlib.Path, what: str = 'guard') -> list[str]:
     return [sys.executable, __file__, what, str(state)]
 
 
-def new_handle(state: pathlib.Path, socket_path: str | None = None,
-               what: str = 'guard') -> handle.Guard:
-    """The handle on a guard on fake guests."""
-    return handle.Guard(
+def new_client(state: pathlib.Path, socket_path: str | None = None,
+               what: str = 'guard') -> guard_client.GuardClient:
+    """The client of a guard on fake guests."""
+    return guard_client.GuardClient(
         wire.Settings('fake:///', str(state / 'leases'), 1, 1, 0.05),
         socket_path, guard_command(state, what))
 
 
-def answers(guard: handle.Guard) -> bool:
-    """Whether a handle has a guard that answers now."""
+def answers(guard: guard_client.GuardClient) -> bool:
+    """Tell whether a client has a guard that answers now."""
     with guard._lock:
         try:
-            guard._ask({'ping': True}, handle.ANSWER_TIMEOUT)
+            guard._ask({'ping': True}, guard_client.ANSWER_TIMEOUT)
         except (OSError, wire.WireError):
             return False
         return True
 
 
-def freeze(state: pathlib.Path, guard: handle.Guard, number: int,
+def freeze(state: pathlib.Path, guard: guard_client.GuardClient, number: int,
            seconds: float = 3600) -> leases.Lease:
     """Freeze a guest as the driver does: lease, guard, freeze."""
     uuid = '0e5a17e4-2d32-4f1b-8a55-%012d' % number
@@ -173,7 +173,7 @@ def _log_to(path: pathlib.Path) -> None:
 
 
 def _compute(state: pathlib.Path, count: str, socket_path: str = '') -> None:
-    guard = new_handle(state, socket_path or None)
+    guard = new_client(state, socket_path or None)
     lease_directory.LeaseDirectory(str(state / 'leases')).prepare()
     guard.start()
     for number in range(int(count)):

@@ -31,7 +31,7 @@ from nova_quiesce import fixture
 from nova_quiesce import fixture_jobs
 from nova_quiesce.freeze import domains
 from nova_quiesce.freeze import duties
-from nova_quiesce.freeze.guard import keeper
+from nova_quiesce.freeze.guard import lease_watcher
 from nova_quiesce.freeze.guard import session
 from nova_quiesce.freeze.guard import wire
 from nova_quiesce.freeze import lease_directory
@@ -142,26 +142,26 @@ class GuardTestCase(unittest.TestCase):
         return lease
 
 
-class KeeperTest(GuardTestCase):
+class LeaseWatcherTest(GuardTestCase):
 
     def tearDown(self) -> None:
         self.assertEqual(0, self.hypervisor.connections)
         super().tearDown()
 
-    def _start(self, lease: leases.Lease) -> keeper.Keeper:
-        kept = keeper.Keeper(
+    def _start(self, lease: leases.Lease) -> lease_watcher.LeaseWatcher:
+        watch = lease_watcher.LeaseWatcher(
             lease, self.directory, self.hypervisor.open,
             wire.Settings('fake:///', str(self.path), 1, 1, 0.01),
             machines.REAL)
-        kept.start()
-        return kept
+        watch.start()
+        return watch
 
     def _keep(self, lease: leases.Lease) -> list[str]:
         """Let a lease end now; what was logged."""
         with self.assertLogs('nova_quiesce.freeze.guard') as logs:
-            kept = self._start(lease)
-            kept.end('nova-compute is gone')
-            kept.join()
+            watch = self._start(lease)
+            watch.end('nova-compute is gone')
+            watch.join()
         return logs.output
 
     def test_told_to_thaw(self) -> None:
@@ -176,8 +176,8 @@ class KeeperTest(GuardTestCase):
     def test_deadline(self) -> None:
         lease = self._lease(seconds=0.05)
         with self.assertLogs('nova_quiesce.freeze.guard') as logs:
-            kept = self._start(lease)
-            kept.join()
+            watch = self._start(lease)
+            watch.join()
         self.assertGreaterEqual(time.monotonic(), lease.deadline)
         self.assertIn('its deadline has passed', logs.output[0])
         self.assertFalse(self.guest.frozen)
@@ -190,10 +190,10 @@ class KeeperTest(GuardTestCase):
         self.assertFalse(self.guest.frozen)
 
     def test_released(self) -> None:
-        kept = self._start(self._lease())
-        kept.release()
-        kept.end('too late')
-        kept.join()
+        watch = self._start(self._lease())
+        watch.release()
+        watch.end('too late')
+        watch.join()
         self.assertEqual([], self.guest.calls)
         # Whoever released it removes the file.
         self.assertIsNotNone(self.directory.read(UUID))
@@ -206,11 +206,11 @@ class KeeperTest(GuardTestCase):
             self.guest.agentSetResponseTimeout(1)
             self.guest.fsFreeze()
         with self.assertLogs('nova_quiesce.freeze.guard') as logs:
-            kept = self._start(lease)
-            kept.end('nova-compute is gone')
+            watch = self._start(lease)
+            watch.end('nova-compute is gone')
             wait_until(lambda: len(self.guest.calls) > 3)
             self.guest.land()
-            kept.join()
+            watch.join()
         self.assertFalse(self.guest.frozen)
         # Said once, however often it was tried.
         self.assertEqual(3, len(logs.output))
@@ -219,11 +219,11 @@ class KeeperTest(GuardTestCase):
     def test_released_while_the_guest_hangs(self) -> None:
         self.guest.hanging = True
         with self.assertLogs('nova_quiesce.freeze.guard'):
-            kept = self._start(self._lease())
-            kept.end('nova-compute is gone')
+            watch = self._start(self._lease())
+            watch.end('nova-compute is gone')
             wait_until(lambda: 'fsThaw' in self.guest.calls)
-            kept.release()
-            kept.join()
+            watch.release()
+            watch.join()
         self.assertIsNotNone(self.directory.read(UUID))
 
     def test_freeze_that_the_thaw_overtook(self) -> None:
@@ -262,11 +262,11 @@ class KeeperTest(GuardTestCase):
         lease = self._lease()
         self.guest.running = False
         with self.assertLogs('nova_quiesce.freeze.guard'):
-            kept = self._start(lease)
-            kept.end('nova-compute is gone')
+            watch = self._start(lease)
+            watch.end('nova-compute is gone')
             wait_until(lambda: len(self.guest.calls) > 2)
             self.guest.running = True
-            kept.join()
+            watch.join()
         self.assertFalse(self.guest.frozen)
 
     def test_guard_that_does_not_see_the_lease(self) -> None:
@@ -285,19 +285,19 @@ class KeeperTest(GuardTestCase):
     def test_guest_restarted_while_it_hangs(self) -> None:
         self.guest.hanging = True
         with self.assertLogs('nova_quiesce.freeze.guard') as logs:
-            kept = self._start(self._lease())
-            kept.end('nova-compute is gone')
+            watch = self._start(self._lease())
+            watch.end('nova-compute is gone')
             wait_until(lambda: 'fsThaw' in self.guest.calls)
             self.guest.number += 1
-            kept.join()
+            watch.join()
         self.assertIn('restarted since', logs.output[-1])
 
     def test_guest_that_is_suspended_to_disk_and_resumed(self) -> None:
         """It comes back frozen, under another id."""
         self.guest.hanging = True
         with self.assertLogs('nova_quiesce.freeze.guard'):
-            kept = self._start(self._lease())
-            kept.end('nova-compute is gone')
+            watch = self._start(self._lease())
+            watch.end('nova-compute is gone')
             wait_until(lambda: self.guest.calls)
             self.guest.save()
             self.guest.hanging = False
@@ -306,7 +306,7 @@ class KeeperTest(GuardTestCase):
             self.assertIsNotNone(self.directory.read(UUID))
             self.assertTrue(self.guest.frozen)
             self.guest.create()
-            kept.join()
+            watch.join()
         self.assertFalse(self.guest.frozen)
         self.assertIsNone(self.directory.read(UUID))
 
@@ -324,11 +324,11 @@ class KeeperTest(GuardTestCase):
     def test_restart_of_libvirtd(self) -> None:
         self.hypervisor.is_up = False
         with self.assertLogs('nova_quiesce.freeze.guard') as logs:
-            kept = self._start(self._lease())
-            kept.end('nova-compute is gone')
+            watch = self._start(self._lease())
+            watch.end('nova-compute is gone')
             wait_until(lambda: self.hypervisor.opened > 3)
             self.hypervisor.is_up = True
-            kept.join()
+            watch.join()
         self.assertFalse(self.guest.frozen)
         self.assertIn('Failed to connect', logs.output[1])
         self.assertEqual(3, len(logs.output))
@@ -349,12 +349,12 @@ class KeeperTest(GuardTestCase):
         lease = self._lease()
         self.guest.hanging = True
         with self.assertLogs('nova_quiesce.freeze.guard') as logs:
-            kept = self._start(lease)
-            kept.end('nova-compute is gone')
+            watch = self._start(lease)
+            watch.end('nova-compute is gone')
             wait_until(lambda: 'fsThaw' in self.guest.calls)
             self.directory.update(UUID, lambda _: leases.Lease.new(
                 machines.REAL, UUID, 'req-2', 'snapshot', NEVER, 1))
-            kept.join()
+            watch.join()
         self.assertIn('frozen anew', logs.output[-1])
         successor = self.directory.read(UUID)
         assert successor is not None
@@ -376,7 +376,7 @@ class SessionTest(GuardTestCase):
         self.addCleanup(ours.close)
         self.session = session.Session(theirs, self.hypervisor.open)
         self.thread = threading.Thread(target=self.session.run)
-        self.channel = wire.Channel(ours)
+        self.peer = wire.MessageSocket(ours)
 
     def _start(self, hello: bool = True) -> None:
         self.thread.start()
@@ -385,7 +385,7 @@ class SessionTest(GuardTestCase):
             self._ask({'hello': self._settings()})
 
     def _end(self) -> None:
-        self.channel.close()
+        self.peer.close()
         self.thread.join(LIMIT)
         self.assertFalse(self.thread.is_alive())
 
@@ -394,7 +394,7 @@ class SessionTest(GuardTestCase):
             'fake:///', str(self.path), 1, 1, 0.01)) | changes
 
     def _ask(self, request: dict[str, object]) -> None:
-        self.channel.ask(request, LIMIT)
+        self.peer.ask(request, LIMIT)
 
     def _watch(self, lease: leases.Lease) -> None:
         self._ask({'watch': lease.to_dict()})
@@ -406,7 +406,7 @@ class SessionTest(GuardTestCase):
     def test_hello_proves_that_the_hypervisor_is_reached(self) -> None:
         self._start(hello=False)
         self.hypervisor.is_up = False
-        with self.assertRaisesRegex(wire.Refused, 'Failed to connect'):
+        with self.assertRaisesRegex(wire.RequestRefused, 'Failed to connect'):
             self._ask({'hello': self._settings()})
         self.hypervisor.is_up = True
         self._ask({'hello': self._settings()})
@@ -415,7 +415,7 @@ class SessionTest(GuardTestCase):
     def test_hello_proves_that_the_directory_is_safe(self) -> None:
         self._start(hello=False)
         self.path.chmod(0o777)
-        with self.assertRaisesRegex(wire.Refused, 'others can write'):
+        with self.assertRaisesRegex(wire.RequestRefused, 'others can write'):
             self._ask({'hello': self._settings()})
 
     def test_wrong_settings(self) -> None:
@@ -428,7 +428,7 @@ class SessionTest(GuardTestCase):
             {'retry_interval': 0},
             {'retry_interval': float('nan')}, {'retry_interval': '1'}]
         for change in wrong:
-            with self.subTest(change), self.assertRaises(wire.Refused):
+            with self.subTest(change), self.assertRaises(wire.RequestRefused):
                 self._ask({'hello': self._settings(**change)})
 
     def test_other_requests_are_refused(self) -> None:
@@ -437,20 +437,20 @@ class SessionTest(GuardTestCase):
             {}, {'freeze': UUID}, {'ping': 1, 'watch': {}}, {'watch': {}},
             {'watch': None}, {'watch': {'instance_uuid': UUID}}]
         for request in requests:
-            with self.subTest(request), self.assertRaises(wire.Refused):
+            with self.subTest(request), self.assertRaises(wire.RequestRefused):
                 self._ask(request)
         self._ask({'ping': True})
 
     def test_no_watch_before_hello(self) -> None:
         self._start(hello=False)
-        with self.assertRaisesRegex(wire.Refused, 'no hello'):
+        with self.assertRaisesRegex(wire.RequestRefused, 'no hello'):
             self._watch(self._lease())
 
     def test_no_thread_left(self) -> None:
         self._start()
         with mock.patch('threading.Thread.start', autospec=True,
                         side_effect=RuntimeError("can't start new thread")):
-            with self.assertRaisesRegex(wire.Refused, 'new thread'):
+            with self.assertRaisesRegex(wire.RequestRefused, 'new thread'):
                 self._watch(self._lease())
 
     def test_end_of_connection_thaws_all(self) -> None:
@@ -489,7 +489,7 @@ class SessionTest(GuardTestCase):
         self._watch(self._lease())
         self._watch(self._lease(uuid=OTHER))
         with self.assertLogs('nova_quiesce.freeze.guard'):
-            self.channel.close()
+            self.peer.close()
             wait_until(lambda: self.directory.read(OTHER) is None)
             self.assertTrue(self.guest.frozen)
             self.guest.land()
@@ -504,7 +504,7 @@ class SessionTest(GuardTestCase):
             self.session.join()
         self.assertIn('told to stop', logs.output[0])
         self.assertFalse(self.guest.frozen)
-        with self.assertRaisesRegex(wire.Refused, 'told to stop'):
+        with self.assertRaisesRegex(wire.RequestRefused, 'told to stop'):
             self._watch(self._lease())
         self.session.hang_up()
         with self.assertRaises(ConnectionError):
@@ -524,7 +524,7 @@ class SessionTest(GuardTestCase):
         self._start()
         self._ask({'keep_job': dataclasses.asdict(duties.Duty(
             UUID, 'backup-job', {'socket': '/a/nbd', 'scratch': '/a/scr'}))})
-        with mock.patch.object(self.session._channel, 'is_peer_gone',
+        with mock.patch.object(self.session._peer, 'is_peer_gone',
                                autospec=True, return_value=True):
             self._wait_for_the_end()
         self.assertIsNone(self.guest.backup)
@@ -549,7 +549,7 @@ class SessionTest(GuardTestCase):
 
     def test_peer_of_another_user(self) -> None:
         uid = os.geteuid() + 1
-        self.session._channel.uid = uid + 1
+        self.session._peer.uid = uid + 1
         with mock.patch('os.geteuid', autospec=True, return_value=uid):
             with self.assertLogs('nova_quiesce.freeze.guard') as logs:
                 self.thread.start()
@@ -562,7 +562,7 @@ class SessionTest(GuardTestCase):
         self._start()
         ping = json.dumps({'ping': True}).encode() + b'\n'
         self.sock.sendall(ping + ping[:5])
-        self.assertEqual({'ok': True}, self.channel.receive())
+        self.assertEqual({'ok': True}, self.peer.receive())
         self.sock.sendall(ping[5:] + ping)
-        self.assertEqual({'ok': True}, self.channel.receive())
-        self.assertEqual({'ok': True}, self.channel.receive())
+        self.assertEqual({'ok': True}, self.peer.receive())
+        self.assertEqual({'ok': True}, self.peer.receive())

@@ -25,7 +25,7 @@ import time
 import unittest
 from unittest import mock
 
-from nova_quiesce.freeze.guard import handle
+from nova_quiesce.freeze.guard import guard_client
 from nova_quiesce.freeze.guard import wire
 from nova_quiesce.freeze import lease_directory
 from nova_quiesce.freeze import leases
@@ -68,12 +68,12 @@ class ProcessTestCase(unittest.TestCase):
         self.assertEqual(count, len(self._thaws()))
 
 
-class HandleTestCase(ProcessTestCase):
-    """With a handle in this process, and the guard as its child."""
+class ClientTestCase(ProcessTestCase):
+    """With a client in this process, and the guard as its child."""
 
     def setUp(self) -> None:
         super().setUp()
-        self.guard = guard_program.new_handle(self.state, what='quiet')
+        self.guard = guard_program.new_client(self.state, what='quiet')
         self.addCleanup(self.guard.stop)
 
     @property
@@ -91,7 +91,7 @@ class HandleTestCase(ProcessTestCase):
         self.guard.release(lease.id)
 
 
-class HandleTest(HandleTestCase):
+class ClientTest(ClientTestCase):
 
     def test_what_is_deferred_is_told_before_it_ends(self) -> None:
         self.guard.start()
@@ -120,7 +120,7 @@ class HandleTest(HandleTestCase):
         wait_until(lambda: len(told) == 107)
         self.assertEqual(sorted(told), told)
         self.assertEqual(1, sum(thread.name == 'tell-guard' and
-                                thread is self.guard._worker
+                                thread is self.guard._deferred._worker
                                 for thread in threading.enumerate()))
 
     def test_guard_that_hangs_keeps_nobody_waiting(self) -> None:
@@ -131,7 +131,7 @@ class HandleTest(HandleTestCase):
         began = time.monotonic()
         for _ in range(4):
             self.guard.defer(self.guard.watch, lease)
-        self.assertLess(time.monotonic() - began, handle.ANSWER_TIMEOUT)
+        self.assertLess(time.monotonic() - began, guard_client.ANSWER_TIMEOUT)
         self._thaw(lease)
 
     def test_a_snapshot(self) -> None:
@@ -164,11 +164,11 @@ class HandleTest(HandleTestCase):
 
     def test_failed_update_leaves_the_lease_watched(self) -> None:
         lease = self._freeze()
-        with mock.patch.object(wire.Channel, 'ask', autospec=True,
-                               side_effect=wire.Refused('no')):
+        with mock.patch.object(wire.MessageSocket, 'ask', autospec=True,
+                               side_effect=wire.RequestRefused('no')):
             with self.assertLogs(
                     'nova_quiesce.freeze.guard'), self.assertRaises(
-                    handle.GuardUnavailable):
+                    guard_client.GuardUnavailable):
                 self.guard.watch(lease.with_owner('req-2'))
         self._thaw(lease)
         self.guard.stop()
@@ -177,7 +177,7 @@ class HandleTest(HandleTestCase):
     def test_nothing_is_watched_after_stop(self) -> None:
         self.guard.start()
         self.guard.stop()
-        with self.assertRaises(handle.GuardUnavailable):
+        with self.assertRaises(guard_client.GuardUnavailable):
             self._freeze()
         self.guard.release('0e5a17e4-2d32-4f1b-8a55-000000000001')
         self.guard.stop()
@@ -231,7 +231,7 @@ class HandleTest(HandleTestCase):
         self.assertTrue(guard_program.answers(self.guard))
 
     def test_guard_that_cannot_be_started_is_not_usable(self) -> None:
-        guard = handle.Guard(
+        guard = guard_client.GuardClient(
             self.guard._settings, command=('/nonexistent',))
         with self.assertLogs('nova_quiesce.freeze.guard'):
             self.assertFalse(guard.is_usable())
@@ -259,7 +259,7 @@ class HandleTest(HandleTestCase):
         child = self._child
         self.addCleanup(child.kill)
         child.send_signal(signal.SIGSTOP)
-        with mock.patch.object(handle, 'ANSWER_TIMEOUT', 0.2):
+        with mock.patch.object(guard_client, 'ANSWER_TIMEOUT', 0.2):
             wait_until(lambda: not guard_program.answers(self.guard))
         with self.assertLogs('nova_quiesce.freeze.guard'):
             self._freeze(2)
@@ -270,10 +270,10 @@ class HandleTest(HandleTestCase):
 
     def test_guard_that_never_answers(self) -> None:
         self.guard._command = guard_program.guard_command(self.state, 'mute')
-        with mock.patch.object(handle, 'START_TIMEOUT', 0.1):
+        with mock.patch.object(guard_client, 'START_TIMEOUT', 0.1):
             with self.assertLogs(
                     'nova_quiesce.freeze.guard'), self.assertRaises(
-                    handle.GuardUnavailable):
+                    guard_client.GuardUnavailable):
                 self._freeze()
         self.assertEqual(-signal.SIGKILL, self._child.wait())
         self.assertEqual([], self._frozen())
@@ -283,7 +283,7 @@ class HandleTest(HandleTestCase):
                         [sys.executable, '-c', 'raise SystemExit(3)']):
             self.guard._command = command
             with self.assertLogs('nova_quiesce.freeze.guard') as logs:
-                with self.assertRaisesRegex(handle.GuardUnavailable,
+                with self.assertRaisesRegex(guard_client.GuardUnavailable,
                                             'the log of nova-compute'):
                     self.guard.start()
             self.assertIn('cannot be used', logs.output[0])
@@ -291,7 +291,7 @@ class HandleTest(HandleTestCase):
     def test_guard_that_does_not_reach_libvirt(self) -> None:
         (self.state / 'down').touch()
         with self.assertLogs('nova_quiesce.freeze.guard') as logs:
-            with self.assertRaises(handle.GuardUnavailable):
+            with self.assertRaises(guard_client.GuardUnavailable):
                 self.guard.start()
         self.assertIn('Failed to connect socket', logs.output[0])
         (self.state / 'down').unlink()
@@ -312,7 +312,7 @@ class HandleTest(HandleTestCase):
         self.assertEqual(40, len(self._thaws()))
 
 
-class ManyGuestsTest(HandleTestCase):
+class ManyGuestsTest(ClientTestCase):
 
     def test_fifty_deadlines_at_once(self) -> None:
         deadline = time.monotonic() + 5
@@ -356,21 +356,21 @@ class ServiceTest(ProcessTestCase):
                    or service.poll() is not None)
         return service
 
-    def _new_handle(self) -> handle.Guard:
-        guard = guard_program.new_handle(self.state, str(self.socket))
+    def _new_client(self) -> guard_client.GuardClient:
+        guard = guard_program.new_client(self.state, str(self.socket))
         self.addCleanup(guard.stop)
         return guard
 
     def test_serves_one_after_the_other(self) -> None:
         for number in range(3):
-            guard = self._new_handle()
+            guard = self._new_client()
             guard_program.freeze(self.state, guard, number)
             guard.stop()
             self._assert_all_thawed(number + 1)
         self.assertIsNone(self.service.poll())
 
     def test_one_end_spares_the_others(self) -> None:
-        first, second = self._new_handle(), self._new_handle()
+        first, second = self._new_client(), self._new_client()
         guard_program.freeze(self.state, first, 1)
         lease = guard_program.freeze(self.state, second, 2)
         first.stop()
@@ -379,7 +379,7 @@ class ServiceTest(ProcessTestCase):
             [self.state / lease.instance_uuid / 'frozen'], self._frozen())
 
     def test_sigterm_thaws_all(self) -> None:
-        guards = [self._new_handle(), self._new_handle()]
+        guards = [self._new_client(), self._new_client()]
         for number, guard in enumerate(guards):
             guard_program.freeze(self.state, guard, number)
         self.service.terminate()
@@ -388,12 +388,12 @@ class ServiceTest(ProcessTestCase):
         self.assertFalse(self.socket.exists())
 
     def test_killed_and_started_again(self) -> None:
-        guard = self._new_handle()
+        guard = self._new_client()
         first = guard_program.freeze(self.state, guard, 1)
         self.service.kill()
         self.service.wait()
         with self.assertLogs('nova_quiesce.freeze.guard'), self.assertRaises(
-                handle.GuardUnavailable):
+                guard_client.GuardUnavailable):
             guard_program.freeze(self.state, guard, 2)
         self.socket.unlink()
         self._start_service()
@@ -407,7 +407,7 @@ class ServiceTest(ProcessTestCase):
         self.assertTrue(self.socket.exists())
         self._start_service()
         with self.assertLogs('nova_quiesce.freeze.guard'):
-            guard = self._new_handle()
+            guard = self._new_client()
             wait_until(lambda: _starts(guard))
 
     def test_only_for_its_user(self) -> None:
@@ -416,7 +416,7 @@ class ServiceTest(ProcessTestCase):
     def test_one_service_a_socket(self) -> None:
         self.assertEqual(1, self._start_service().wait(test_guard.LIMIT))
         self.assertIn('another guard listens', self.stderr.read_text())
-        self._new_handle().start()
+        self._new_client().start()
 
     def test_file_in_the_way(self) -> None:
         self.socket = self.state / 'precious'
@@ -425,10 +425,10 @@ class ServiceTest(ProcessTestCase):
         self.assertEqual('data', self.socket.read_text())
 
 
-def _starts(guard: handle.Guard) -> bool:
+def _starts(guard: guard_client.GuardClient) -> bool:
     try:
         guard.start()
-    except handle.GuardUnavailable:
+    except guard_client.GuardUnavailable:
         return False
     return True
 

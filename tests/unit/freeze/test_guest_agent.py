@@ -20,6 +20,7 @@ import libvirt
 from nova_quiesce import fixture
 from nova_quiesce.freeze import domains
 from nova_quiesce.freeze import errors
+from nova_quiesce.freeze import filesystems
 from nova_quiesce.freeze import guest_agent
 
 TIMEOUTS = guest_agent.Timeouts(ask=5, freeze=30, thaw=10)
@@ -147,7 +148,7 @@ class PreflightTest(AgentTestCase):
         self.assertIsNone(self.agent.preflight())
 
     def test_more_filesystems_than_any_guest_has(self) -> None:
-        self.domain.filesystems = guest_agent.MAX_FILESYSTEMS + 1
+        self.domain.filesystems = filesystems.MAX_LISTED + 1
         self.assertIsNone(self.agent.preflight())
 
 

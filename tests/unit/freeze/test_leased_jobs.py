@@ -23,9 +23,9 @@ import libvirt
 
 from nova_quiesce import fixture
 from nova_quiesce.freeze import duties
-from nova_quiesce.freeze.guard import handle
-from nova_quiesce.freeze.guard import job_keeper
-from nova_quiesce.freeze.guard import kept
+from nova_quiesce.freeze.guard import guard_client
+from nova_quiesce.freeze.guard import job_watcher
+from nova_quiesce.freeze.guard import watcher
 from nova_quiesce.freeze import jobs
 from nova_quiesce.freeze import leased_jobs
 from nova_quiesce.freeze import machines
@@ -52,7 +52,8 @@ class JobTestCase(unittest.TestCase):
         self.hypervisor = test_guard.Hypervisor()
         self.guest = self.hypervisor.guests[UUID]
         self.guest.backup = OURS
-        self.guard = mock.create_autospec(handle.Guard, instance=True)
+        self.guard = mock.create_autospec(
+            guard_client.GuardClient, instance=True)
         self.guard.defer.side_effect = lambda call, *given: call(*given)
         self.jobs = leased_jobs.LeasedJobs(
             self.directory, self.guard, self.hypervisor.open, machines.REAL)
@@ -64,7 +65,7 @@ class LeasedJobsTest(JobTestCase):
 
     def test_from_before_it_begins_until_its_files_are_gone(self) -> None:
         lease = self.jobs.take(UUID, FILES)
-        self.guard.keep_job.assert_called_once_with(lease)
+        self.guard.watch_job.assert_called_once_with(lease)
         self.assertEqual([lease], self.jobs.left())
         self.assertTrue(self.jobs.end(lease))
         self.assertIsNone(self.guest.backup)
@@ -74,7 +75,7 @@ class LeasedJobsTest(JobTestCase):
         self.guard.release.assert_called_once_with(lease.id)
 
     def test_nobody_is_there_to_end_it(self) -> None:
-        self.guard.keep_job.side_effect = handle.GuardUnavailable()
+        self.guard.watch_job.side_effect = guard_client.GuardUnavailable()
         with self.assertLogs(leased_jobs.LOG, 'ERROR') as logged:
             lease = self.jobs.take(UUID, FILES)
         self.assertIn('Nobody ends', logged.output[0])
@@ -133,10 +134,10 @@ class LeasedJobsTest(JobTestCase):
 
     def test_job_that_an_earlier_service_left(self) -> None:
         lease = self.jobs.take(UUID, FILES)
-        self.guard.keep_job.reset_mock()
+        self.guard.watch_job.reset_mock()
         removed = mock.Mock()
         self.jobs.adopt(lease, removed)
-        self.guard.keep_job.assert_called_once_with(lease)
+        self.guard.watch_job.assert_called_once_with(lease)
         test_guard.wait_until(lambda: not self.jobs.left())
         removed.assert_called_once_with()
         self.assertIsNone(self.guest.backup)
@@ -164,30 +165,30 @@ class LeasedJobsTest(JobTestCase):
                 jobs.Files.from_dict(fields)
 
 
-class JobKeeperTest(JobTestCase):
+class JobWatcherTest(JobTestCase):
 
-    def _keep(self) -> job_keeper.JobKeeper:
-        keeper = job_keeper.JobKeeper(
+    def _start(self) -> job_watcher.JobWatcher:
+        watch = job_watcher.JobWatcher(
             duties.Duty(UUID, leased_jobs.KIND, dataclasses.asdict(FILES)),
             FILES, self.hypervisor.open, 0.01, machines.REAL)
-        keeper.start()
-        return keeper
+        watch.start()
+        return watch
 
     def test_nova_compute_is_gone(self) -> None:
         self.guest.stuck = True
-        with self.assertLogs(kept.LOG) as logged:
-            keeper = self._keep()
-            keeper.end('nova-compute is gone')
-            keeper.join()
+        with self.assertLogs(watcher.LOG) as logged:
+            watch = self._start()
+            watch.end('nova-compute is gone')
+            watch.join()
         self.assertIsNone(self.guest.backup)
         self.assertFalse(self.guest.stuck)
         self.assertIn('has ended', logged.output[-1])
 
     def test_it_has_ended_before(self) -> None:
-        keeper = self._keep()
-        keeper.release()
-        keeper.end('too late')
-        keeper.join()
+        watch = self._start()
+        watch.release()
+        watch.end('too late')
+        watch.join()
         self.assertEqual(OURS, self.guest.backup)
 
     def test_job_that_does_not_end_at_first(self) -> None:
@@ -202,17 +203,17 @@ class JobKeeperTest(JobTestCase):
             return abort()
 
         self.guest.abortJob = fail_once  # type: ignore[method-assign]
-        with self.assertLogs(kept.LOG) as logged:
-            keeper = self._keep()
-            keeper.end('nova-compute is gone')
-            keeper.join()
+        with self.assertLogs(watcher.LOG) as logged:
+            watch = self._start()
+            watch.end('nova-compute is gone')
+            watch.join()
         self.assertIsNone(self.guest.backup)
         self.assertEqual(3, len(logged.output))
 
     def test_guest_that_is_gone(self) -> None:
         del self.hypervisor.guests[UUID]
-        with self.assertLogs(kept.LOG) as logged:
-            keeper = self._keep()
-            keeper.end('nova-compute is gone')
-            keeper.join()
+        with self.assertLogs(watcher.LOG) as logged:
+            watch = self._start()
+            watch.end('nova-compute is gone')
+            watch.join()
         self.assertIn('gone', logged.output[-1])

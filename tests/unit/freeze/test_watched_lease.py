@@ -18,7 +18,7 @@ import unittest
 from unittest import mock
 
 from nova_quiesce.freeze import errors
-from nova_quiesce.freeze.guard import handle
+from nova_quiesce.freeze.guard import guard_client
 from nova_quiesce.freeze import lease_directory
 from nova_quiesce.freeze import leases
 from nova_quiesce.freeze import machines
@@ -37,11 +37,12 @@ class WatchedLeaseTest(unittest.TestCase):
         self.directory = lease_directory.LeaseDirectory(
             scratch.name + '/leases')
         self.directory.prepare()
-        self.guard = mock.create_autospec(handle.Guard, instance=True)
+        self.guard = mock.create_autospec(
+            guard_client.GuardClient, instance=True)
         self.guard.defer.side_effect = lambda call, *given: call(*given)
         self.admit = mock.Mock()
 
-    def _new(self, guard: handle.Guard | None = None,
+    def _new(self, guard: guard_client.GuardClient | None = None,
               is_guard_required: bool = True) -> watched_lease.WatchedLease:
         return watched_lease.WatchedLease(
             self.directory, guard or self.guard, is_guard_required,
@@ -117,13 +118,13 @@ class WatchedLeaseTest(unittest.TestCase):
         self.assertIsNotNone(self._on_disk())
 
     def test_required_guard_that_does_not_work(self) -> None:
-        self.guard.watch.side_effect = handle.GuardUnavailable()
-        with self.assertRaises(handle.GuardUnavailable):
+        self.guard.watch.side_effect = guard_client.GuardUnavailable()
+        with self.assertRaises(guard_client.GuardUnavailable):
             self._new().take()
         self.assertIsNone(self._on_disk())
 
     def test_preferred_guard_that_does_not_work(self) -> None:
-        self.guard.watch.side_effect = handle.GuardUnavailable()
+        self.guard.watch.side_effect = guard_client.GuardUnavailable()
         with self.assertLogs('nova_quiesce.freeze.watched_lease', 'ERROR'):
             self._new(is_guard_required=False).take()
         self.assertIsNotNone(self._on_disk())

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""nova-compute's handle on its thaw guard.
+"""nova-compute's end of the thaw guard: it starts the guard, and talks to it.
 
 It needs plain sockets, locks and processes of the standard library only, so
 it works with native threads and with eventlet's green ones.
@@ -18,19 +18,17 @@ it works with native threads and with eventlet's green ones.
 
 from collections import abc
 import dataclasses
-import functools
 import logging
-import queue
 import socket
 import subprocess
 import sys
-import threading
-import time
 
 from nova_quiesce.freeze import duties
 from nova_quiesce.freeze import errors
+from nova_quiesce.freeze.guard import deferred
 from nova_quiesce.freeze.guard import wire
 from nova_quiesce.freeze import leases
+from nova_quiesce.freeze import machines
 
 LOG = logging.getLogger(__name__)
 
@@ -56,8 +54,8 @@ class GuardUnavailable(errors.NotFrozen):
             'operator, whom the log of nova-compute tells why')
 
 
-class Guard:
-    """The thaw guard of this nova-compute.
+class GuardClient:
+    """The connection of this nova-compute to its thaw guard.
 
     Safe to use from several threads at once. The next call replaces a guard
     that died, or does not answer, and tells the new one of all open leases.
@@ -66,24 +64,25 @@ class Guard:
     :param socket_path: where a guard that is a service of its own listens;
         None starts one as a child of this process
     :param command: the child's command line
+    :param machine: whose clocks and threads are used
     """
 
     def __init__(self, settings: wire.Settings,
                  socket_path: str | None = None,
-                 command: abc.Sequence[str] = COMMAND) -> None:
+                 command: abc.Sequence[str] = COMMAND,
+                 machine: machines.Machine = machines.REAL) -> None:
         self._settings = settings
+        self._machine = machine
         self._socket_path = socket_path
         self._command = command
-        self._lock = threading.Lock()
-        self._channel: wire.Channel | None = None
+        self._lock = machine.lock()
+        self._connection: wire.MessageSocket | None = None
         self._children: list[subprocess.Popen[bytes]] = []
         #: What this was told to watch, as it was told, by its id.
         self._watched: dict[str, dict[str, object]] = {}
         self._is_stopped = False
         self._refused_until = 0.0
-        self._deferred: queue.Queue[abc.Callable[[], None]] = queue.Queue()
-        self._worker: threading.Thread | None = None
-        self._worker_lock = threading.Lock()
+        self._deferred = deferred.DeferredCalls(machine)
 
     def defer(self, call: abc.Callable[..., None],
               *arguments: object) -> None:
@@ -94,27 +93,7 @@ class Guard:
 
         :param call: one of this guard's methods
         """
-        self._deferred.put(functools.partial(call, *arguments))
-        # Two of them would not keep the order.
-        with self._worker_lock:
-            if self._worker is not None:
-                return
-            worker = threading.Thread(
-                target=self._tell_deferred, daemon=True, name='tell-guard')
-            try:
-                worker.start()
-            except RuntimeError as error:
-                LOG.error('The thaw guard is told later: %s', error)
-            else:
-                self._worker = worker
-
-    def _tell_deferred(self) -> None:
-        while True:
-            call = self._deferred.get()
-            try:
-                call()
-            except Exception as error:
-                LOG.error('The thaw guard was not told: %s', error)
+        self._deferred.add(call, *arguments)
 
     def start(self) -> None:
         """Start the guard, or connect to it.
@@ -123,7 +102,7 @@ class Guard:
         """
         with self._lock:
             self._is_stopped = False
-            if self._channel is None:
+            if self._connection is None:
                 self._connect()
 
     def watch(self, lease: leases.Lease) -> None:
@@ -136,7 +115,7 @@ class Guard:
         """
         self._have_watched(lease.id, {'watch': lease.to_dict()})
 
-    def keep_job(self, lease: duties.Duty) -> None:
+    def watch_job(self, lease: duties.Duty) -> None:
         """Have a backup job ended when this process ends.
 
         To be called before it begins.
@@ -175,14 +154,14 @@ class Guard:
                           'frozen or copied now', len(self._watched))
 
     def is_usable(self) -> bool:
-        """Whether it would watch now; one that died is replaced first."""
+        """Tell whether it would watch now; one that died is replaced first."""
         with self._lock:
             if self._is_stopped:
                 return False
             try:
-                if self._channel is not None:
+                if self._connection is not None:
                     self._tell({'ping': True})
-                if self._channel is None:
+                if self._connection is None:
                     self._connect()
             except GuardUnavailable:
                 return False
@@ -193,9 +172,9 @@ class Guard:
 
         :param timeout: seconds to wait for its end; it goes on without
         """
-        deadline = time.monotonic() + timeout
+        deadline = self._machine.monotonic() + timeout
         # What was thawed just now must not be thawed once more.
-        told = threading.Event()
+        told = self._machine.event()
         self.defer(told.set)
         told.wait(ANSWER_TIMEOUT)
         with self._lock:
@@ -203,16 +182,17 @@ class Guard:
             self._watched.clear()
             self._disconnect()
             for child in self._children:
-                _wait_for(child, deadline)
+                _wait_for(
+                    child, max(0, deadline - self._machine.monotonic()))
             self._reap()
 
     def _tell(self, request: dict[str, object]) -> None:
-        if self._channel is None:
+        if self._connection is None:
             self._reconnect()
             return
         try:
             self._ask(request, ANSWER_TIMEOUT)
-        except wire.Refused as error:
+        except wire.RequestRefused as error:
             LOG.error('The thaw guard refuses: %s', error)
             raise GuardUnavailable() from error
         except (OSError, wire.WireError) as error:
@@ -225,12 +205,12 @@ class Guard:
             self._connect()
 
     def _connect(self) -> None:
-        began = time.monotonic()
+        began = self._machine.monotonic()
         if began < self._refused_until:
             raise GuardUnavailable()
         self._reap()
         try:
-            self._channel = wire.Channel(self._new_socket())
+            self._connection = wire.MessageSocket(self._new_socket())
             self._ask({'hello': dataclasses.asdict(self._settings)},
                       START_TIMEOUT)
             for request in self._watched.values():
@@ -238,22 +218,22 @@ class Guard:
         except (OSError, wire.WireError) as error:
             LOG.error('The thaw guard cannot be used: %s', error)
             self._abandon(error)
-            if time.monotonic() - began > SLOW:
+            if self._machine.monotonic() - began > SLOW:
                 # Whoever comes next does not pay for it once more.
-                self._refused_until = time.monotonic() + REST
+                self._refused_until = self._machine.monotonic() + REST
             raise GuardUnavailable() from error
         LOG.info('The thaw guard is ready')
 
     def _ask(self, request: dict[str, object], timeout: float) -> None:
-        if self._channel is None:
+        if self._connection is None:
             raise ConnectionError('it does not run')
-        self._channel.ask(request, timeout)
+        self._connection.ask(request, timeout)
 
     def _disconnect(self) -> None:
         # A guard that still lives thaws now all that it was told of.
-        if self._channel is not None:
-            self._channel.close()
-            self._channel = None
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
     def _new_socket(self) -> socket.socket:
         if self._socket_path is None:
@@ -293,9 +273,9 @@ class Guard:
                           if child.poll() is None]
 
 
-def _wait_for(child: subprocess.Popen[bytes], deadline: float) -> None:
+def _wait_for(child: subprocess.Popen[bytes], seconds: float) -> None:
     try:
-        child.wait(max(0, deadline - time.monotonic()))
+        child.wait(seconds)
     except subprocess.TimeoutExpired:
         LOG.warning('The thaw guard (pid %d) goes on thawing guests that do '
                     'not answer', child.pid)

@@ -21,7 +21,7 @@ from nova_quiesce import fixture
 from nova_quiesce.freeze import errors
 from nova_quiesce.freeze import machines
 from nova_quiesce.freeze import proof
-from nova_quiesce.freeze import spanning
+from nova_quiesce.freeze import spanning_windows
 from tests.unit.freeze import test_windows
 
 LONG = 60
@@ -34,7 +34,7 @@ class SpanningWindowsTest(unittest.TestCase):
         self.domain = fixture.FakeDomain()
         self.closed: list[proof.Evidence] = []
         self.ended = threading.Event()
-        self.windows = spanning.SpanningWindows(machines.REAL)
+        self.windows = spanning_windows.SpanningWindows(machines.REAL)
         self.addCleanup(self._assert_thawed)
 
     def _assert_thawed(self) -> None:
@@ -128,7 +128,7 @@ class SpanningWindowsTest(unittest.TestCase):
             self.windows.open(
                 'uuid-%d' % number, 'req', test_windows.new_window(domain),
                 mock.Mock(side_effect=RuntimeError))
-        with self.assertLogs('nova_quiesce.freeze.spanning', 'ERROR'):
+        with self.assertLogs('nova_quiesce.freeze.spanning_windows', 'ERROR'):
             self.windows.close_all('it stops')
         self.assertEqual([False, False], [one.frozen for one in others])
 

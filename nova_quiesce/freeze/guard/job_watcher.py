@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""The guard's part for one backup job: it ends once nova-compute is gone.
+"""Watching over one backup job: it is ended once nova-compute is gone.
 
 A guest that stands still because the job has filled the disk goes on then.
 The job's files belong to the hypervisor's user, and stay for the next
@@ -20,13 +20,14 @@ nova-compute: the guard has no rights to remove them.
 from nova_quiesce.freeze import duties
 from nova_quiesce.freeze import errors
 from nova_quiesce.freeze import finder
-from nova_quiesce.freeze.guard import kept
+from nova_quiesce.freeze.guard import watcher
 from nova_quiesce.freeze import jobs
 from nova_quiesce.freeze import machines
 from nova_quiesce.freeze import thawing
 
-class JobKeeper(kept.Kept):
-    """Keeps one backup job: it is ended when its nova-compute is gone.
+
+class JobWatcher(watcher.Watcher):
+    """The watch over one backup job, which ends when its nova-compute is gone.
 
     :param lease: the job's
     :param files: where it keeps what belongs to it
@@ -43,7 +44,7 @@ class JobKeeper(kept.Kept):
         self._find = finder.Finder(connect, lease.instance_uuid)
         self._interval = interval
 
-    def _put_an_end(self, why: str) -> None:
+    def _end_it(self, why: str) -> None:
         self._say('its backup job is ended: %s' % why)
         said, pause = False, self._interval
         while not (ending := self._try(said)):

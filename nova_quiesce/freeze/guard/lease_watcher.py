@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""The guard's part for one lease: when to thaw its guest, and doing it.
+"""Watching over one lease: its guest is thawed when the lease ends.
 
 Each lease has a thread of its own, and a libvirt connection of its own, so
 that a guest that hangs delays no other: libvirtd carries out only a few calls
@@ -19,7 +19,7 @@ of one connection at a time.
 
 from nova_quiesce.freeze import errors
 from nova_quiesce.freeze import finder
-from nova_quiesce.freeze.guard import kept
+from nova_quiesce.freeze.guard import watcher
 from nova_quiesce.freeze.guard import wire
 from nova_quiesce.freeze import guest_agent
 from nova_quiesce.freeze import lease_directory
@@ -27,8 +27,9 @@ from nova_quiesce.freeze import leases
 from nova_quiesce.freeze import machines
 from nova_quiesce.freeze import thawing
 
-class Keeper(kept.Kept):
-    """Keeps one lease: its guest is thawed when it ends.
+
+class LeaseWatcher(watcher.Watcher):
+    """The watch over one lease, whose guest is thawed when it ends.
 
     :param lease: the lease
     :param directory: where its file is
@@ -52,7 +53,7 @@ class Keeper(kept.Kept):
             self._agent, self._why_stale, None, settings.retry_interval,
             machine.monotonic, thawing.LOST_COMMAND)
 
-    def _put_an_end(self, why: str) -> None:
+    def _end_it(self, why: str) -> None:
         self._say('thawing its guest, frozen for request %s (%s): %s' % (
             ', '.join(self._lease.owners), self._lease.purpose, why))
         outcome = self._thawing.run(self._tell, self._wait)

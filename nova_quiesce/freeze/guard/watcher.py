@@ -10,7 +10,10 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What a session of the guard keeps: it is put an end to, unless released."""
+"""Watching over one thing that nova-compute leased: a freeze, or a backup job.
+
+It is ended by the guard once nova-compute can no longer end it itself.
+"""
 
 import logging
 
@@ -19,8 +22,11 @@ from nova_quiesce.freeze import machines
 LOG = logging.getLogger(__name__)
 
 
-class Kept:
-    """Something of one instance that was leased, in a thread of its own.
+class Watcher:
+    """The guard's watch over one leased thing, in a thread of its own.
+
+    What is watched over is ended at its deadline, or on :meth:`end`, unless
+    it was released before.
 
     :param instance_uuid: of which
     :param machine: whose clocks and threads are used
@@ -39,19 +45,19 @@ class Kept:
         self._task: machines.Task | None = None
 
     def start(self) -> None:
-        """Begin to keep it.
+        """Begin to watch.
 
         :raises RuntimeError: there are too many threads
         """
         self._task = self._machine.start(self._instance_uuid, self._run)
 
     def release(self) -> None:
-        """Forget it: another has put an end to it."""
+        """Stop watching: another has put an end to it."""
         self._released.set()
         self._ended.set()
 
     def end(self, why: str) -> None:
-        """Put an end to it now.
+        """End it now.
 
         :param why: for the log
         """
@@ -68,17 +74,17 @@ class Kept:
         self._ended.wait(None if self._deadline is None else max(
             0, self._deadline - self._machine.monotonic()))
         if not self._released.is_set():
-            self._put_an_end(self._why)
+            self._end_it(self._why)
 
-    def _put_an_end(self, why: str) -> None:
-        """Do it, until it is done or released.
+    def _end_it(self, why: str) -> None:
+        """Try to end it, until that is done or it is released.
 
         :param why: for the log
         """
         raise NotImplementedError
 
     def _wait(self, seconds: float) -> bool:
-        """Wait; whether to go on after that."""
+        """Wait; return whether to go on after that."""
         return not self._released.wait(seconds)
 
     def _say(self, text: str) -> None:
