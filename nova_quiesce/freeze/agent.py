@@ -283,14 +283,14 @@ class Agent:
 
     def _explain_dead(self, failure: replies.Failure) -> errors.NotFrozen:
         if failure.reply is replies.Reply.NEVER_SENT:
-            return _explain_never_sent(failure)
+            return _explain_never_sent(failure, self._timeouts.ask)
         return errors.AgentUnresponsive(self._timeouts.ask)
 
     def _explain_freeze(
             self, failure: replies.Failure) -> errors.QuiesceError:
         self._domain = None
         if failure.reply is replies.Reply.NEVER_SENT:
-            return _explain_never_sent(failure)
+            return _explain_never_sent(failure, self._timeouts.freeze)
         if failure.is_forbidden():
             return self._explain_forbidden(failure)
         if failure.reply is replies.Reply.ANSWERED_NO:
@@ -360,9 +360,12 @@ def _unlimit(domain: domains.Domain) -> None:
                   '%s', text_of(error))
 
 
-def _explain_never_sent(failure: replies.Failure) -> errors.NotFrozen:
+def _explain_never_sent(failure: replies.Failure,
+                        seconds: int) -> errors.NotFrozen:
     if isinstance(failure.cause, errors.NotFrozen):
         return failure.cause
+    if failure.is_not_taken():
+        return errors.AgentUnresponsive(min(seconds, replies.SYNCHRONIZATION))
     explanations: dict[int | None, type[errors.NotFrozen]] = {
         libvirt.VIR_ERR_NO_DOMAIN: errors.GuestGone,
         libvirt.VIR_ERR_OPERATION_INVALID: errors.GuestNotRunning,
