@@ -19,8 +19,8 @@ causes, so the text has to tell them apart. One that is not known is unknown,
 which costs a needless thaw and nothing else.
 
 Sources: libvirt's ``qemu_agent.c`` and ``qemu_driver.c``, up to 12, and QEMU's
-``qga/main.c``, 1.6 to 11; those of libvirt 9.0 with agent 7.2, and of 11.3 with
-10.0, were measured.
+``qga/main.c``, 1.6 to 11; those of libvirt 9.0 with agent 7.2, and of 11.3
+with 10.0, were measured.
 """
 
 import enum
