@@ -13,7 +13,8 @@
 """A fake guest with an agent, and faults to inject into it.
 
 Public, for the tests of others. Its behaviour, the error codes and their
-texts were all seen on a real guest first (libvirt 9.0, QEMU 7.2).
+texts were all seen on a real guest first: libvirt 9.0 with QEMU 7.2, and,
+where they differ, 11.3 with 10.0.
 """
 
 from collections import abc
@@ -22,6 +23,7 @@ import typing
 import libvirt
 
 from nova_quiesce import fixture_jobs
+from nova_quiesce import fixture_replies
 
 _BLOCK = libvirt.VIR_DOMAIN_AGENT_RESPONSE_TIMEOUT_BLOCK
 
@@ -29,31 +31,36 @@ _BLOCK = libvirt.VIR_DOMAIN_AGENT_RESPONSE_TIMEOUT_BLOCK
 libvirt_error = fixture_jobs.libvirt_error
 
 
-def agent_refusal(command: str, text: str) -> libvirt.libvirtError:
+OLDER, NEWER = fixture_replies.OLDER, fixture_replies.NEWER
+
+
+def agent_refusal(command: str, text: str,
+                  replies: fixture_replies.Replies = OLDER
+                  ) -> libvirt.libvirtError:
     """An error that an agent itself answered, as libvirt passes it on.
 
     :param command: the agent's name of the command
     :param text: what it said
+    :param replies: whose words it is in
     """
-    return libvirt_error(
-        libvirt.VIR_ERR_INTERNAL_ERROR,
-        "internal error: unable to execute QEMU agent command '%s': %s" % (
-            command, text))
+    return replies.refusal(command, text)
 
 
-def hook_failure(command: str) -> libvirt.libvirtError:
+def hook_failure(command: str, replies: fixture_replies.Replies = OLDER
+                 ) -> libvirt.libvirtError:
     """An error for a hook of the guest that failed.
 
     :param command: ``freeze``, which has frozen nothing then, or ``thaw``,
         which has thawed
+    :param replies: whose words it is in
     """
-    return agent_refusal('guest-fsfreeze-%s' % command,
-                         'fsfreeze hook has failed with status 1')
+    return replies.refusal('guest-fsfreeze-%s' % command, replies.hook_failed)
 
 
 class FakeDomain(fixture_jobs.FakeJobs):
     """A ``virDomain`` with a guest agent.
 
+    :ivar replies: how libvirt and the agent say what went wrong
     :ivar filesystems: how many it has, all ext4
     :ivar unfrozen: what it lists besides, as libvirt does, and no freeze
         reaches: its type cannot be frozen, say, or somebody else froze it
@@ -75,6 +82,7 @@ class FakeDomain(fixture_jobs.FakeJobs):
 
     def __init__(self, filesystems: int = 2) -> None:
         super().__init__()
+        self.replies = OLDER
         self.filesystems = filesystems
         self.unfrozen: list[tuple[str, str, str, list[str]]] = []
         self.number = 1
@@ -99,6 +107,7 @@ class FakeDomain(fixture_jobs.FakeJobs):
         self.forbidden: set[str] = set()
         self.running_because = libvirt.VIR_DOMAIN_RUNNING_BOOTED
         self._late_freeze = False
+        self._has_answered = True
         self._counted = 0
 
     def isActive(self) -> int:
@@ -162,7 +171,7 @@ class FakeDomain(fixture_jobs.FakeJobs):
 
     def fsFreeze(self, mountpoints: list[str] | None = None) -> int:
         """Freeze; with :attr:`hanging` set, only :meth:`land` freezes."""
-        if self.hanging:
+        if self.hanging and self._takes_commands():
             self._late_freeze = True
         self._reach('fsFreeze')
         self._allow_only_in_thawed_guest('guest-fsfreeze-freeze')
@@ -247,14 +256,17 @@ class FakeDomain(fixture_jobs.FakeJobs):
                 'Guest agent is not responding: QEMU guest agent is not '
                 'connected')
         if self.hanging:
-            raise libvirt_error(
-                libvirt.VIR_ERR_AGENT_UNRESPONSIVE,
-                'Guest agent is not responding: Guest agent not available '
-                'for now')
+            is_taken, self._has_answered = self._has_answered, False
+            raise self.replies.no_answer(self.timeout, is_taken)
+        self._has_answered = True
         planned = self.errors.get(name)
         error = planned.pop(0) if planned else None
         if error is not None:
             raise error
+
+    def _takes_commands(self) -> bool:
+        # Newer ones send none after one that was not answered.
+        return self._has_answered or self.replies.not_taken is None
 
     def _finish(self, name: str) -> None:
         if name in self.after:
@@ -262,15 +274,12 @@ class FakeDomain(fixture_jobs.FakeJobs):
 
     def _forbid(self, command: str) -> None:
         if command in self.forbidden:
-            raise agent_refusal(
-                command, 'Command %s has been disabled' % command)
+            raise self.replies.is_blocked(command)
 
     def _allow_only_in_thawed_guest(self, command: str) -> None:
         self._forbid(command)
         if self.frozen:
-            raise agent_refusal(
-                command, 'Command %s has been disabled: the agent is in '
-                'frozen state' % command)
+            raise self.replies.is_frozen(command)
 
     def _no_domain(self) -> libvirt.libvirtError:
         return libvirt_error(libvirt.VIR_ERR_NO_DOMAIN,

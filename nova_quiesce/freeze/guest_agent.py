@@ -202,14 +202,14 @@ class Agent:
 
     def _explain_dead(self, failure: replies.Failure) -> errors.NotFrozen:
         if failure.reply is replies.Reply.NEVER_SENT:
-            return _explain_never_sent(failure)
+            return _explain_never_sent(failure, self._timeouts.ask)
         return errors.AgentUnresponsive(self._timeouts.ask)
 
     def _explain_freeze(
             self, failure: replies.Failure) -> errors.QuiesceError:
         self._commands.forget_domain()
         if failure.reply is replies.Reply.NEVER_SENT:
-            return _explain_never_sent(failure)
+            return _explain_never_sent(failure, self._timeouts.freeze)
         if failure.is_forbidden():
             return self._explain_forbidden(failure)
         if failure.reply is replies.Reply.ANSWERED_NO:
@@ -256,9 +256,12 @@ def _explain_thaw(failure: replies.Failure) -> errors.ThawFailed:
     return errors.ThawFailed('the thaw was not confirmed: %s' % failure)
 
 
-def _explain_never_sent(failure: replies.Failure) -> errors.NotFrozen:
+def _explain_never_sent(failure: replies.Failure,
+                        seconds: int) -> errors.NotFrozen:
     if isinstance(failure.cause, errors.NotFrozen):
         return failure.cause
+    if failure.is_not_taken():
+        return errors.AgentUnresponsive(min(seconds, replies.SYNCHRONIZATION))
     explanations: dict[int | None, type[errors.NotFrozen]] = {
         libvirt.VIR_ERR_NO_DOMAIN: errors.GuestGone,
         libvirt.VIR_ERR_OPERATION_INVALID: errors.GuestNotRunning,

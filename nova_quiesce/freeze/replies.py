@@ -19,7 +19,8 @@ causes, so the text has to tell them apart. One that is not known is unknown,
 which costs a needless thaw and nothing else.
 
 Sources: libvirt's ``qemu_agent.c`` and ``qemu_driver.c``, up to 12, and QEMU's
-``qga/main.c``, 1.6 to 11; those of libvirt 9.0 and of agent 7.2 were measured.
+``qga/main.c``, 1.6 to 11; those of libvirt 9.0 with agent 7.2, and of 11.3
+with 10.0, were measured.
 """
 
 import enum
@@ -39,11 +40,14 @@ _NEVER_SENT = frozenset({
     # Another call to the same agent does not end.
     libvirt.VIR_ERR_OPERATION_TIMEOUT,
 })
+# Since libvirt 11.2, of each command after one that was not answered; before
+# that, the text is that of a command that was sent.
+_NOT_TAKEN = "guest agent didn't respond to synchronization"
 _BEFORE_SENDING = (
     'agent is not connected', 'agent is not available due to an error',
-    # Since libvirt 11.2; before that, its text is that of a command that was
-    # sent and not answered.
-    "guest agent didn't respond to synchronization")
+    _NOT_TAKEN)
+#: Seconds that libvirt waits for that at most, if the command may take longer.
+SYNCHRONIZATION = 5
 _ANSWERED_NO = 'unable to execute QEMU agent command'
 #: Since libvirt 11.2: VIR_ERR_AGENT_COMMAND_TIMEOUT, and ..._FAILED.
 _COMMAND_TIMEOUT, _COMMAND_FAILED = 112, 113
@@ -92,6 +96,10 @@ class Failure(Exception):
         """Whether the agent did not answer in time."""
         return self.code in (
             libvirt.VIR_ERR_AGENT_UNRESPONSIVE, _COMMAND_TIMEOUT)
+
+    def is_not_taken(self) -> bool:
+        """Whether the agent still does what it was sent before."""
+        return self.reply is Reply.NEVER_SENT and _says(self, _NOT_TAKEN)
 
     def follows_thaw(self) -> bool:
         """Whether an agent says so, of a thaw, only once it is not frozen.

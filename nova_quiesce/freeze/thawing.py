@@ -91,6 +91,7 @@ class Thawing:
         self._since: float | None = None
         self._asks_first = False
         self._was_done = False
+        self._has_told_state = self._has_kept_silent = False
         self._clock = clock
         self._settling = settling
         self._thawed_since: float | None = None
@@ -179,9 +180,23 @@ class Thawing:
 
     def _seems_thawed(self) -> bool:
         is_frozen = self._agent.is_frozen()
+        if is_frozen is None:
+            return self._was_done and not self._must_be_frozen()
+        self._has_told_state = True
+        return not is_frozen
+
+    def _must_be_frozen(self) -> bool:
         # What an agent refuses without saying why is no answer; then the
-        # answer to the thaw before it counts.
-        return self._was_done if is_frozen is None else not is_frozen
+        # answer to the thaw before it counts. But one since 9.1 is frozen if
+        # it answered before, and may be if a freeze came right after the thaw:
+        # libvirt sends one that waits as soon as it can.
+        if self._has_told_state:
+            return True
+        is_first, self._has_kept_silent = not self._has_kept_silent, True
+        if is_first and self._left is None:
+            self._asks_first = False
+            return True
+        return False
 
     def _note_thawed(self) -> Outcome | None:
         since, now = self._thawed_since, self._clock()

@@ -134,6 +134,14 @@ class Guest:
         self.run(' && '.join(f'echo {value} > {KNOBS}/{name}'
                              for name, value in knobs.items()))
 
+    def end_hook(self) -> None:
+        """End a hook that hangs, with all that it started.
+
+        An agent since QEMU 9.1 reads what its hook writes, and so waits for
+        each process that the hook leaves behind with that pipe.
+        """
+        self.console('kill -- -$(pidof fsfreeze-hook)')
+
     def hook_log(self) -> list[HookCall]:
         """List the hook's calls since the guest started, the oldest first."""
         log = self.run(f'touch {KNOBS}/hook.log && cat {KNOBS}/hook.log')

@@ -89,7 +89,7 @@ def require_apt() -> None:
     """
     if not os.path.exists('/usr/bin/apt-get'):
         raise errors.LabError('the lab installs packages with apt-get, for '
-                              'Debian 12 or Ubuntu 24.04: there is none')
+                              'Debian 12, 13 or Ubuntu 24.04: there is none')
 
 
 def _installed() -> set[str]:

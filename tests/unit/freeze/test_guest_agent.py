@@ -29,10 +29,12 @@ TIMEOUTS = guest_agent.Timeouts(ask=5, freeze=30, thaw=10)
 class AgentTestCase(unittest.TestCase):
 
     timeout_left = libvirt.VIR_DOMAIN_AGENT_RESPONSE_TIMEOUT_BLOCK
+    replies = fixture.OLDER
 
     def setUp(self) -> None:
         super().setUp()
         self.domain = fixture.FakeDomain()
+        self.domain.replies = self.replies
         self.agent = guest_agent.Agent(lambda: self.domain, TIMEOUTS)
 
     def tearDown(self) -> None:
@@ -120,12 +122,6 @@ class PreflightTest(AgentTestCase):
         with self.assertRaises(errors.AgentBusy):
             self.agent.preflight()
 
-    def test_newer_libvirt_that_times_out(self) -> None:
-        self._fail('fsInfo', 112, "guest agent command timed out: guest agent "
-                   "didn't respond to command within '5' seconds")
-        with self.assertRaises(errors.AgentUnresponsive):
-            self.agent.preflight()
-
     def test_what_is_listed_is_remembered(self) -> None:
         self.domain.unfrozen = [('/boot/efi', 'vda9', 'vfat', ['vda'])]
         self.assertEqual(3, self.agent.preflight())
@@ -177,21 +173,23 @@ class FreezeTest(AgentTestCase):
 
     def test_hook_that_fails(self) -> None:
         """The agent has frozen nothing, and shows it: nothing is thawed."""
-        self.domain.errors['fsFreeze'] = [fixture.hook_failure('freeze')]
+        self.domain.errors['fsFreeze'] = [
+            fixture.hook_failure('freeze', self.replies)]
         with self.assertRaisesRegex(errors.FreezeRefused, 'status 1'):
             self.agent.freeze()
         self.assertEqual(['fsFreeze', 'getTime'], self.domain.calls)
 
-    def test_refusal_of_a_newer_libvirt(self) -> None:
-        self._fail('fsFreeze', 113, 'guest agent command failed: unable to '
-                   "execute QEMU agent command 'guest-fsfreeze-freeze': "
-                   'fsfreeze not possible as VSS failed to initialize')
+    def test_refusal_of_another_agent(self) -> None:
+        self.domain.errors['fsFreeze'] = [fixture.agent_refusal(
+            'guest-fsfreeze-freeze', 'fsfreeze not possible as VSS failed to '
+            'initialize', self.replies)]
         with self.assertRaisesRegex(errors.FreezeRefused, 'VSS'):
             self.agent.freeze()
 
     def test_refusal_that_leaves_it_frozen(self) -> None:
         def fail() -> None:
-            raise fixture.agent_refusal('guest-fsfreeze-freeze', 'a defect')
+            raise fixture.agent_refusal('guest-fsfreeze-freeze', 'a defect',
+                                        self.replies)
 
         self.timeout_left = TIMEOUTS.ask
         self.domain.after['fsFreeze'] = fail
@@ -207,6 +205,11 @@ class FreezeTest(AgentTestCase):
         """It is another's freeze, and is not thawed."""
         self.domain.frozen = True
         with self.assertRaises(errors.AlreadyFrozen):
+            self.agent.freeze()
+
+    def test_agent_that_disappears(self) -> None:
+        self.domain.errors['fsFreeze'] = [self.replies.disappearance()]
+        with self.assertRaises(errors.AgentDisappeared):
             self.agent.freeze()
 
     def test_nothing_is_sent_over_a_broken_connection(self) -> None:
@@ -349,6 +352,79 @@ class IsFrozenTest(AgentTestCase):
         self.domain.hanging = True
         with self.assertRaises(errors.ThawFailed):
             self.agent.is_frozen()
+
+
+class NewerPreflightTest(PreflightTest):
+    """The same, of a newer libvirt and a newer agent."""
+
+    replies = fixture.NEWER
+
+    def test_frozen_by_somebody_else(self) -> None:
+        """It does not tell; the freeze is refused in its turn."""
+        self.domain.frozen = True
+        self.assertIsNone(self.agent.preflight())
+        with self.assertRaises(errors.FreezeForbidden):
+            self.agent.freeze()
+        self.assertTrue(self.domain.frozen)
+
+    def test_still_hanging(self) -> None:
+        """It is connected, and its tenant is not told that it is not."""
+        self.domain.hanging = True
+        for _again in range(2):
+            with self.assertRaisesRegex(errors.AgentUnresponsive, '5 s'):
+                self.agent.preflight()
+
+
+class NewerFreezeTest(FreezeTest):
+    """The same, of a newer libvirt and a newer agent."""
+
+    replies = fixture.NEWER
+
+    def test_frozen_by_somebody_else_meanwhile(self) -> None:
+        """It does not tell. What it refuses is not thawed."""
+        self.domain.frozen = True
+        with self.assertRaises(errors.FreezeForbidden):
+            self.agent.freeze()
+        self.assertNotIn('fsThaw', self.domain.calls)
+
+    def test_after_a_command_that_was_not_answered(self) -> None:
+        """It was not sent, and no thaw is owed."""
+        self.domain.hanging = True
+        with self.assertRaises(errors.AgentUnresponsive):
+            self.agent.preflight()
+        with self.assertRaisesRegex(errors.AgentUnresponsive, '5 s'):
+            self.agent.freeze()
+        self.domain.land()
+        self.assertFalse(self.domain.frozen)
+
+
+class NewerThawTest(ThawTest):
+    """The same, of a newer libvirt and a newer agent."""
+
+    replies = fixture.NEWER
+
+    def test_after_a_freeze_that_was_not_answered(self) -> None:
+        self.timeout_left = TIMEOUTS.thaw
+        self.domain.hanging = True
+        with self.assertRaises(errors.FreezeTimedOut):
+            self.agent.freeze()
+        with self.assertRaises(errors.ThawNotSent):
+            self.agent.thaw()
+        self.domain.land()
+        self.timeout_left = libvirt.VIR_DOMAIN_AGENT_RESPONSE_TIMEOUT_BLOCK
+        self.assertEqual(2, self.agent.thaw())
+
+
+class NewerIsFrozenTest(IsFrozenTest):
+    """The same, of a newer libvirt and a newer agent."""
+
+    replies = fixture.NEWER
+
+    def test_frozen(self) -> None:
+        """It does not tell this from what its configuration blocks."""
+        self.timeout_left = TIMEOUTS.ask
+        self.domain.frozen = True
+        self.assertIsNone(self.agent.is_frozen())
 
 
 class PresenceTest(AgentTestCase):

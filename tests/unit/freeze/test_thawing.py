@@ -26,9 +26,12 @@ MANY = 200
 
 class ThawingTest(unittest.TestCase):
 
+    replies = fixture.OLDER
+
     def setUp(self) -> None:
         super().setUp()
         self.guest = fixture.FakeDomain()
+        self.guest.replies = self.replies
         self.guest.frozen = True
         self.now = 0.0
         self.stale: str | None = None
@@ -88,6 +91,19 @@ class ThawingTest(unittest.TestCase):
         self.assertFalse(self.guest.frozen)
         self.assertEqual(2, self._thaws())
 
+    def test_freeze_that_waits_for_the_thaw(self) -> None:
+        """libvirt sends it before anything that is asked after the thaw."""
+        def freeze() -> None:
+            self.guest.after.clear()
+            self.guest.frozen = True
+
+        self.guest.frozen = False
+        self.guest.after['fsThaw'] = freeze
+        self._run(self._new(frozen=None, settling=45))
+        self.assertFalse(self.guest.frozen)
+        self.assertEqual(2, self._thaws())
+        self.assertLess(self.now, 1)
+
     def test_freeze_that_may_be_overtaken_for_a_while(self) -> None:
         self.guest.frozen = False
         self._run(self._new(frozen=None, settling=45))
@@ -97,8 +113,7 @@ class ThawingTest(unittest.TestCase):
     def test_hook_that_hangs_after_the_thaw(self) -> None:
         def hang() -> None:
             self.guest.after.clear()
-            raise fixture.libvirt_error(86, 'Guest agent not available for '
-                                        'now')
+            raise self.replies.no_answer(1)
 
         self.guest.after['fsThaw'] = hang
         thaw = self._new()
@@ -121,7 +136,7 @@ class ThawingTest(unittest.TestCase):
         self.assertLess(self._thaws(), 100)
 
     def test_thaw_that_was_refused(self) -> None:
-        self._fail(fixture.agent_refusal('guest-fsfreeze-thaw', 'mtab'))
+        self._fail(self.replies.refusal('guest-fsfreeze-thaw', 'mtab'))
         thaw = self._new()
         self._run(thaw)
         self.assertFalse(self.guest.frozen)
@@ -135,14 +150,14 @@ class ThawingTest(unittest.TestCase):
     def test_refusal_of_an_agent_that_does_not_tell(self) -> None:
         """It is no proof: the guest may be frozen still."""
         self._forbid_questions()
-        self._fail(fixture.agent_refusal('guest-fsfreeze-thaw', 'mtab'))
+        self._fail(self.replies.refusal('guest-fsfreeze-thaw', 'mtab'))
         self._run(self._new())
         self.assertFalse(self.guest.frozen)
         self.assertEqual(2, self._thaws())
 
     def test_hook_that_fails_with_an_agent_that_does_not_tell(self) -> None:
         def fail() -> None:
-            raise fixture.hook_failure('thaw')
+            raise fixture.hook_failure('thaw', self.replies)
 
         self._forbid_questions()
         self.guest.after['fsThaw'] = fail
@@ -151,19 +166,25 @@ class ThawingTest(unittest.TestCase):
 
     def test_hooks_run_once_with_an_agent_that_does_not_tell(self) -> None:
         self._forbid_questions()
+        self._run(self._new())
+        self.assertEqual(1, self._thaws())
+
+    def test_unknown_freeze_and_an_agent_that_does_not_tell(self) -> None:
+        """It may be frozen since the thaw, and so it is thawed once more."""
+        self._forbid_questions()
         self.guest.frozen = False
         self._run(self._new(frozen=None, settling=45))
-        self.assertEqual(1, self._thaws())
+        self.assertEqual(2, self._thaws())
 
     def test_hook_that_always_fails(self) -> None:
         def fail() -> None:
-            raise fixture.hook_failure('thaw')
+            raise fixture.hook_failure('thaw', self.replies)
 
         self.guest.after['fsThaw'] = fail
         thaw = self._new(frozen=None)
         self._run(thaw)
         self.assertEqual(1, self._thaws())
-        self.assertIn('hook has failed', str(thaw.refusal))
+        self.assertIn('status 1', str(thaw.refusal))
 
     def test_guest_that_was_restarted(self) -> None:
         self._fail(fixture.libvirt_error(86, 'Guest agent not available'))
@@ -189,3 +210,9 @@ class ThawingTest(unittest.TestCase):
         self.assertEqual(thawing.LONGEST_PAUSE, pauses[-1])
         # What returns soon is seen soon.
         self.assertTrue(all(pause <= 1.5 for pause in pauses[:15]))
+
+
+class NewerThawingTest(ThawingTest):
+    """The same, of a newer libvirt and a newer agent."""
+
+    replies = fixture.NEWER

@@ -19,6 +19,7 @@ from collections.abc import Mapping
 import dataclasses
 import functools
 import json
+import os
 import pathlib
 import subprocess
 
@@ -40,6 +41,8 @@ PLACEMENT_GROUPS = 8
 SIZE_BYTES = 20 << 30
 ANSWER_SECONDS = 10
 BINDINGS = 'import rados, rbd; print(rados.__file__); print(rbd.__file__)'
+#: Where the distribution's Ceph was built to be.
+PREFIX = pathlib.Path('/usr')
 
 
 def configure(lab: site.Site) -> None:
@@ -188,11 +191,27 @@ def _mgr(lab: site.Site) -> Mapping[str, object]:
 def _osd(lab: site.Site) -> Mapping[str, object]:
     return _common(lab) | {
         'osd_data': lab.paths.data('ceph') / 'osd',
+        'osd_class_dir': _class_directory(),
         'osd_objectstore': 'bluestore',
         'bluestore_block_create': True,
         'bluestore_block_size': SIZE_BYTES,
         'osd_memory_target': 939524096,
     }
+
+
+def _class_directory() -> pathlib.Path:
+    """Where the OSD's plug-ins are, without which no RBD image is made.
+
+    Ceph 18 looks for them relative to the directory that it is started in,
+    and it is built with none of its own.
+    """
+    built_in = system.output(['ceph-conf', '--conf', os.devnull,
+                              '--show-config-value', 'osd_class_dir'])
+    if built_in is None:
+        raise errors.LabError('ceph-conf does not tell osd_class_dir: see '
+                              'ceph-common')
+    # An absolute one, as older ones have, stays as it is.
+    return PREFIX / built_in.strip()
 
 
 def _make_monitor(lab: site.Site) -> None:
