@@ -15,7 +15,9 @@
 extensions = [
     'openstackdocstheme',
     'oslo_config.sphinxext',
+    'sphinx.ext.graphviz',
 ]
+graphviz_output_format = 'svg'
 
 project = 'nova-quiesce'
 copyright = 'nova-quiesce contributors'
