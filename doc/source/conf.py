@@ -17,7 +17,9 @@ from nova_quiesce import releases
 extensions = [
     'openstackdocstheme',
     'oslo_config.sphinxext',
+    'sphinx.ext.graphviz',
 ]
+graphviz_output_format = 'svg'
 
 project = 'nova-quiesce'
 copyright = 'nova-quiesce contributors'
