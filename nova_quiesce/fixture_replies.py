@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""How libvirt and agents say no, for :mod:`nova_quiesce.fixture`.
+"""The words of libvirt and agents that say no, for the fake guest.
 
 Each was seen on a real guest first: :data:`OLDER` with libvirt 9.0 and agent
 7.2, as in Debian 12, and :data:`NEWER` with libvirt 11.3 and agent 10.0, as in
@@ -29,7 +29,7 @@ _SYNCHRONIZATION = 5
 
 @dataclasses.dataclass(frozen=True)
 class Replies:
-    """What a caller is told of a command that an agent did not carry out.
+    """The errors of commands that an agent did not carry out.
 
     :ivar refused: libvirt's code and text of what the agent answered no to
     :ivar unanswered: those of a command that it did not answer in time

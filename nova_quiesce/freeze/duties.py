@@ -13,8 +13,8 @@
 """Duties: the things that a request still owes after its freeze.
 
 A duty is on the disk before its freeze is sent, so that it outlives whatever
-dies. It ends with a proof that it was done, or that nothing is left to do. What
-it is about is opaque here.
+dies. It ends with a proof that it was done, or that nothing is left to do.
+What it is about is opaque here.
 """
 
 from collections import abc

@@ -98,7 +98,7 @@ class Failure(Exception):
             libvirt.VIR_ERR_AGENT_UNRESPONSIVE, _COMMAND_TIMEOUT)
 
     def is_not_taken(self) -> bool:
-        """Whether the agent still does what it was sent before."""
+        """Tell whether the agent still does what it was sent before."""
         return self.reply is Reply.NEVER_SENT and _says(self, _NOT_TAKEN)
 
     def follows_thaw(self) -> bool:

@@ -140,14 +140,14 @@ class QuiesceTestBase(base.ServersTestBase):  # type: ignore[misc]
         return self.computes['compute1'].driver
 
     def duties(self) -> list[duties.Duty]:
-        """What requests owe, as it is on the disk."""
+        """The duties of requests, as they are on the disk."""
         found, problems = duties.DutyDirectory(
             os.path.join(self.leases.path, 'duties')).read_all()
         self.assertEqual([], problems)
         return found
 
     def persistent_domains(self) -> int:
-        """How many domains are defined."""
+        """Count the domains that are defined."""
         domains = self.driver._host.get_connection()._vms.values()
         return sum(1 for domain in domains if domain.isPersistent())
 
@@ -291,7 +291,7 @@ class QuiesceTestBase(base.ServersTestBase):  # type: ignore[misc]
 
     def fault_of(self, server: dict[str, typing.Any],
                  asked: str = 'createImage') -> str:
-        """What the tenant is told of failed snapshots.
+        """Read what the tenant is told of failed snapshots.
 
         :param asked: the action that they were part of
         """
@@ -359,7 +359,7 @@ class QuiesceTestBase(base.ServersTestBase):  # type: ignore[misc]
             time.sleep(0.05)
 
     def commands(self, guest: fixture.FakeDomain | None = None) -> list[str]:
-        """What the agent was sent, but for questions after the freeze.
+        """List the commands sent to the agent, but for questions at the end.
 
         :param guest: whose; that of all instances by default
         """

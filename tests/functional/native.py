@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What Nova 2026.1's own fixtures lack in native threads.
+"""The parts that Nova 2026.1's own fixtures lack in native threads.
 
 That release has the mode, and ran no functional tests in it. The fixtures of
 2026.2 are made for both.
@@ -30,7 +30,7 @@ _MANAGER = 'oslo_db.sqlalchemy.enginefacade._TransactionContextManager.%s'
 
 
 def are_lacking() -> bool:
-    """Whether Nova's fixtures are made for eventlet alone, and that is off."""
+    """Tell whether Nova's fixtures lack what native threads need."""
     is_native = threading.local.__module__ == '_thread'
     return is_native and not hasattr(nova_fixtures, 'DatabaseWriteLock')
 

@@ -73,7 +73,7 @@ class AssistedTest(base.QuiesceTestBase):
             raise self.refusals.pop()
 
     def _data(self, server: dict[str, typing.Any]) -> typing.Any:
-        """What Nova has of the connection to the server's volume."""
+        """Read what Nova has of the connection to the server's volume."""
         return json.loads(self._bdm(server).connection_info)['data']
 
     def _connect(self, server: dict[str, typing.Any],

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What a volume-backed snapshot owes, whose image it is, and who does it."""
+"""The duties of volume-backed snapshots, and who does them when."""
 
 from collections import abc
 import threading
@@ -218,7 +218,7 @@ class DutiesTest(base.QuiesceTestBase):
     # What outlives the process
 
     def _lose_memory(self) -> None:
-        """What a nova-compute that is killed does not do any more."""
+        """Leave undone what a nova-compute that is killed leaves undone."""
         requests = self.driver._compute_host.requests
         requests.__dict__['judge'] = lambda *args: None
         requests._is_over.set()

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What guests do around a freeze that no fault of a service explains.
+"""Things that guests do around a freeze, without a fault of a service.
 
 Each was first seen on a real guest.
 """

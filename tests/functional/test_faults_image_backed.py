@@ -34,7 +34,7 @@ CALLS = ['fsInfo', 'fsFreeze', 'fsThaw']
 
 
 def error_of(code: int, text: str) -> Exception:
-    """What Nova's code sees comes from Nova's fake of libvirt."""
+    """Make an error of Nova's fake of libvirt, as its code sees it."""
     error: Exception = fakelibvirt.make_libvirtError(
         fakelibvirt.libvirtError, text, error_code=code,
         error_message=text)
@@ -57,7 +57,7 @@ class ImageBackedFaultTest(base.QuiesceTestBase):
         self.assert_released()
 
     def _instance_fault(self) -> str:
-        """What an administrator is told."""
+        """Read what an administrator is told."""
         cell = self.cell_mappings['cell1']
         with context.target_cell(context.get_admin_context(), cell) as admin:
             fault = objects.InstanceFault.get_latest_for_instance(

@@ -307,7 +307,7 @@ class RequiredTest(base.QuiesceTestBase):
 
 
 class VolumeNeighbourTest(base.QuiesceTestBase):
-    """What is done to a volume while all of them are snapshotted."""
+    """Operations on a volume while all of them are snapshotted."""
 
     CAST_AS_CALL = False
 

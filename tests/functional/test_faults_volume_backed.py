@@ -35,7 +35,7 @@ UNQUIESCE = 'nova.compute.rpcapi.ComputeAPI.unquiesce_instance'
 
 
 def fail(*args: object, **kwargs: object) -> typing.NoReturn:
-    """What Nova's code meets that is made to fail."""
+    """Fail, as what Nova's code meets is made to."""
     raise exception.NovaException('planned')
 
 

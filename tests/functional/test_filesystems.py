@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What a snapshot's record claims of the guest's filesystems and disks."""
+"""The claims of a record about the guest's filesystems and disks."""
 
 import typing
 

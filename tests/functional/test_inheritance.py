@@ -51,7 +51,7 @@ class _InheritanceTestBase(base.QuiesceTestBase):
         self.assertTrue(self.inherited(server))
 
     def inherited(self, server: dict[str, typing.Any]) -> set[str]:
-        """What an instance has of its image's record."""
+        """Read what an instance has of its image's record."""
         return {key for key in self._instance(server).system_metadata
                 if key.startswith('image_quiesce_')}
 
@@ -145,7 +145,7 @@ class ForgottenTest(_InheritanceTestBase):
 
 
 class SnapshotTest(_InheritanceTestBase):
-    """What snapshots claim of instances that carry a record."""
+    """Snapshots of instances that carry a record."""
 
     def test_image_backed(self) -> None:
         server = self.boot(base.PREFERRED)

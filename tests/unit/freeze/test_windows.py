@@ -119,7 +119,15 @@ class FrozenTest(unittest.TestCase):
                 windows.Limits(60, 0.05, 0.01), machines.REAL)) as opened:
             pass
         self.assertEqual(listing.listed, opened.evidence.listed)
-        self.assertIn('all filesystems that', opened.evidence.tally.stayed_frozen())
+        self.assertIn('all filesystems that',
+                      opened.evidence.tally.stayed_frozen())
+
+    def test_deadline_counts_from_the_answer(self) -> None:
+        self.domain.after['fsFreeze'] = lambda: time.sleep(1.5)
+        with windows.frozen(new_window(
+                self.domain, lease=self.lease, longest=1)) as opened:
+            pass
+        self.assertIsNone(opened.evidence.lapse)
 
     def test_window_is_measured(self) -> None:
         with windows.frozen(
