@@ -12,7 +12,7 @@
 
 """How Sphinx builds the documentation."""
 
-from nova_quiesce import releases
+from nova_quiesce.nova import releases
 
 extensions = [
     'openstackdocstheme',

@@ -115,14 +115,14 @@ class QuiesceTestBase(base.ServersTestBase):  # type: ignore[misc]
         self.start_compute()
         shutdowns = self.driver._compute_host.shutdowns
         self.hypervisor.hear = shutdowns.events.receive
-        self.addCleanup(self._end_recordings)
+        self.addCleanup(self._stop_recording)
         self.addCleanup(lambda: self.driver._compute_host.shutdowns.stop())
 
     def _assert_nothing_left(self) -> None:
         self.assertFalse(self.guest.frozen)
         self.assertEqual(([], []), self.leases.read_all())
 
-    def _end_recordings(self) -> None:
+    def _stop_recording(self) -> None:
         # They would go on in the next test, whose Glance is another one.
         self.driver._compute_host.requests.stop()
         # One that is about to start is listed and cannot be joined yet.

@@ -166,7 +166,7 @@ class SpanningWindowsTest(unittest.TestCase):
         self.assertIs(consistency.Level.CRASH,
                       consistency.judge(self.closed[0]).level)
 
-    def test_neighbouring_operation_thaws(self) -> None:
+    def test_other_operation_thaws(self) -> None:
         self._open()
         self.windows.lapse('uuid', 'the instance was paused')
         self.windows.lapse('uuid', 'the instance was paused')
@@ -208,21 +208,21 @@ class SpanningWindowsTest(unittest.TestCase):
         self.addCleanup(lambda: self.assertEqual([False], frozen))
         self.addCleanup(operation.join)
 
-    def test_neighbouring_operation_while_freezing(self) -> None:
+    def test_other_operation_while_freezing(self) -> None:
         self._lapse_within('fsFreeze')
         with self.assertRaisesRegex(errors.MaybeFrozen, 'was paused'):
             self._open()
         self.assertFalse(self.domain.frozen)
         self.assertEqual('the instance was paused', self.closed[0].lapse)
 
-    def test_neighbouring_operation_while_a_freeze_fails(self) -> None:
+    def test_other_operation_while_a_freeze_fails(self) -> None:
         self.domain.freeze_answer = 0
         self._lapse_within('fsFreeze')
         with self.assertRaises(errors.NothingFrozen):
             self._open()
         self.assertEqual([], self.closed)
 
-    def test_neighbouring_operation_while_thawing(self) -> None:
+    def test_other_operation_while_thawing(self) -> None:
         self._lapse_within('fsThaw')
         self._open()
         self.assertTrue(self.windows.close('uuid', 'req-1'))

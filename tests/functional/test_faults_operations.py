@@ -306,7 +306,7 @@ class RequiredTest(base.QuiesceTestBase):
         self._wait_for_state_change(server, 'PAUSED')
 
 
-class VolumeNeighbourTest(base.QuiesceTestBase):
+class VolumeOperationTest(base.QuiesceTestBase):
     """Operations on a volume while all of them are snapshotted."""
 
     CAST_AS_CALL = False
