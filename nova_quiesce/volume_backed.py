@@ -86,8 +86,9 @@ class VolumeBacked:
                      'without a freeze: %(error)s',
                      {'request': context.request_id, 'error': error},
                      instance=instance)
-            self._host.requests.judge(context.request_id, record_duty.Verdict.of(
-                consistency.crash(str(error))))
+            self._host.requests.judge(
+                context.request_id,
+                record_duty.Verdict.of(consistency.crash(str(error))))
 
     def _hold(self, context: seams.RequestContext, instance: seams.Instance,
               decision: policy.Decision) -> None:
