@@ -191,7 +191,7 @@ class DutyWorker:
             if self._wake.is_set():
                 self._wake.clear()
                 until, pause = time.monotonic() + _LONGEST_WORK, _FIRST_PAUSE
-            how = self._attempt()
+            how = self._attempt(number)
             if self._thread != number:
                 # It hung, and another one is at it.
                 return
@@ -213,22 +213,28 @@ class DutyWorker:
             self._thread = 0
             return False
 
-    def _attempt(self) -> str | None:
-        self._busy_since = time.monotonic()
+    def _attempt(self, number: int) -> str | None:
+        self._note_attempt(number, time.monotonic(), self._has_failed)
+        has_failed = False
         try:
-            how = self._shared.recorder.attempt(
+            return self._shared.recorder.attempt(
                 self._context, self.duty, self.change)
-            self._has_failed = False
-            return how
         except Exception as error:
-            self._has_failed = True
+            has_failed = True
             LOG.warning('The record of request %(request)s for a snapshot of '
                         'instance %(uuid)s is tried again: %(error)s',
                         {'request': self.duty.request_id, 'error': error,
                          'uuid': self.duty.instance_uuid})
             return None
         finally:
-            self._busy_since = 0.0
+            self._note_attempt(number, 0.0, has_failed)
+
+    def _note_attempt(self, number: int, busy_since: float,
+                      has_failed: bool) -> None:
+        with self._starting:
+            # One that hung, and was replaced, has nothing to say any more.
+            if self._thread == number:
+                self._busy_since, self._has_failed = busy_since, has_failed
 
     def _tell_late(self) -> None:
         if self.duty.is_told or self._has_ended:

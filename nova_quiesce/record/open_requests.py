@@ -139,7 +139,11 @@ class OpenRequests:
                       'written down, so it is not quiesced: %(error)s',
                       {'uuid': instance_uuid, 'error': error})
             raise DutyNotWritten() from error
-        self._add(duty, context)
+        worker = self._add(duty, context)
+        if duty.request_id in self._given_up:
+            # While it was written: a disk may be slow.
+            worker.end('nova-api gave it up')
+            raise exception.GivenUp()
 
     def is_wanted(self, request_id: str) -> bool:
         """Tell whether nova-api still waits for a request.
@@ -179,12 +183,13 @@ class OpenRequests:
         :param request_id: the request's
         :param snapshot_ids: all of them; none where it gave up
         """
-        worker = self._find(request_id)
-        if worker is None:
-            if not snapshot_ids:
-                # The request itself may still wait for its turn.
-                self._given_up.append(request_id)
-            return
+        with self._lock:
+            worker = self._workers.get(request_id)
+            if worker is None:
+                if not snapshot_ids:
+                    # The request itself may still wait for its turn.
+                    self._given_up.append(request_id)
+                return
         worker.use(context)
         worker.change(lambda duty: duty.with_snapshots(snapshot_ids))
         worker.start()

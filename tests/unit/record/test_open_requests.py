@@ -103,6 +103,20 @@ class OpenRequestsTest(unittest.TestCase):
                 self._begin()
         self.assertFalse(self.requests.is_wanted('req-1'))
 
+    def test_given_up_while_it_is_written(self) -> None:
+        """A disk may be slower than nova-api is patient."""
+        write = self.directory.write
+
+        def give_up(duty: duties.Duty) -> None:
+            self.requests.list_came(self.context, 'req-1', ())
+            write(duty)
+
+        with mock.patch.object(self.directory, 'write', give_up):
+            with self.assertRaises(exception.GivenUp):
+                self._begin()
+        self._assert_nothing_left()
+        self.assertFalse(self.requests.is_wanted('req-1'))
+
     def test_refused(self) -> None:
         self._begin()
         self.requests.refuse('req-1')
@@ -169,6 +183,33 @@ class OpenRequestsTest(unittest.TestCase):
         with mock.patch.object(duty_worker, '_HANGING', 0):
             self.requests.list_came(self.context, 'req-1', ('s1',))
         self._assert_nothing_left()
+
+    def test_call_that_hung_says_nothing_of_its_replacement(self) -> None:
+        releases = [threading.Event(), threading.Event()]
+        for one in releases:
+            self.addCleanup(one.set)
+        begun: list[int] = []
+
+        def hang() -> None:
+            begun.append(len(begun))
+            if len(begun) <= len(releases):
+                releases[len(begun) - 1].wait(SOON)
+
+        self.before = hang
+        self._begin()
+        with mock.patch.object(duty_worker, '_HANGING', 0):
+            self.requests.judge('req-1', test_record_duty.HELD)
+            self._wait(lambda: len(begun) == 1)
+            self.requests.list_came(self.context, 'req-1', ('s1',))
+            self._wait(lambda: len(begun) == 2)
+            releases[0].set()
+            self._wait(lambda: sum(
+                thread.name.startswith('record-')
+                for thread in threading.enumerate()) == 1)
+            self.is_done.set()
+            # The second one hangs, too, and is replaced in its turn.
+            self.requests.list_came(self.context, 'req-1', ('s1',))
+            self._assert_nothing_left()
 
     def test_late_one_is_told_although_a_call_hangs(self) -> None:
         go_on = threading.Event()
