@@ -202,8 +202,8 @@ def _osd(lab: site.Site) -> Mapping[str, object]:
 def _class_directory() -> pathlib.Path:
     """Where the OSD's plug-ins are, without which no RBD image is made.
 
-    Ceph 18 looks for them relative to the directory that it is started in,
-    and it is built with none of its own.
+    Ceph 18 is built with a relative name, which it takes from the directory
+    that it is started in.
     """
     built_in = system.output(['ceph-conf', '--conf', os.devnull,
                               '--show-config-value', 'osd_class_dir'])
