@@ -92,7 +92,7 @@ def judge(evidence: proof.Evidence) -> Record:
     doubt = _doubt(evidence)
     return Record(
         level=Level.CRASH if doubt else Level.FILESYSTEM,
-        reason=doubt or evidence.tally.held(),
+        reason=doubt or evidence.tally.stayed_frozen(),
         frozen_at=evidence.frozen_at,
         window_ms=round(evidence.seconds * 1000),
         filesystems=evidence.frozen)

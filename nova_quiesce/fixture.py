@@ -102,13 +102,13 @@ class FakeDomain(fixture_jobs.FakeJobs):
         self._counted = 0
 
     def isActive(self) -> int:
-        """1 unless the domain is shut off, or suspended to disk."""
+        """Return 1 unless the domain is shut off, or suspended to disk."""
         if not self.defined:
             raise self._no_domain()
         return 0 if self.saved or self.shutoff is not None else 1
 
     def hasManagedSaveImage(self, flags: int = 0) -> int:
-        """1 where the domain is suspended to disk."""
+        """Return 1 if the domain is suspended to disk."""
         if not self.defined:
             raise self._no_domain()
         return 1 if self.saved else 0
@@ -126,7 +126,7 @@ class FakeDomain(fixture_jobs.FakeJobs):
         return 0
 
     def ID(self) -> int:
-        """Which start of the domain this is."""
+        """Tell which start of the domain this is."""
         if not self.defined:
             raise self._no_domain()
         return -1 if self.saved else self.number
@@ -206,9 +206,9 @@ class FakeDomain(fixture_jobs.FakeJobs):
         return "<domain type='kvm'><devices/></domain>"
 
     def state(self, flags: int = 0) -> list[int]:
-        """What the domain does, and why.
+        """Tell what the domain does, and why.
 
-        :attr:`stuck` after a failed write.
+        It is paused after a failed write where :attr:`stuck` is set.
         """
         if not self.defined:
             raise self._no_domain()

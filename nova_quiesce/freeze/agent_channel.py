@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Whether a domain has a channel that a guest agent could listen on."""
+"""The channel of a domain that a guest agent can listen on."""
 
 from xml.etree import ElementTree
 
@@ -20,7 +20,7 @@ _AGENT = ('virtio', 'org.qemu.guest_agent.0')
 
 
 def has_agent_channel(domain_xml: str) -> bool | None:
-    """Whether a domain has a guest agent channel.
+    """Tell whether a domain has a guest agent channel.
 
     A property of its image tells only what Nova was asked for; the domain
     was defined when the instance was booted last, and may be older.

@@ -124,7 +124,7 @@ Lookup = abc.Callable[[], Domain]
 
 @dataclasses.dataclass(frozen=True)
 class Presence:
-    """Where a guest is, by its hypervisor.
+    """The whereabouts of a guest, as its hypervisor tells them.
 
     :ivar domain_id: which start of the domain this is; None where it does
         not run on this host
@@ -139,7 +139,7 @@ class Presence:
 
 
 def presence_of(lookup: Lookup) -> Presence:
-    """Where a guest is now.
+    """Find out where a guest is now.
 
     :param lookup: finds its domain
     :raises HypervisorUnreachable: that cannot be told

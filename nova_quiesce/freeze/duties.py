@@ -10,10 +10,11 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Duties: what a request still owes after its freeze, whatever dies.
+"""Duties: the things that a request still owes after its freeze.
 
-A duty is on the disk before its freeze is sent, and ends with a proof that it
-was done, or that nothing is left to do. What it is about is opaque here.
+A duty is on the disk before its freeze is sent, so that it outlives whatever
+dies. It ends with a proof that it was done, or that nothing is left to do.
+Its content is opaque here.
 """
 
 from collections import abc
@@ -39,7 +40,7 @@ class DutyError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Duty:
-    """What is owed for one instance.
+    """A thing that is owed for one instance.
 
     :ivar instance_uuid: whose
     :ivar kind: who knows how to do it
@@ -84,12 +85,12 @@ class Duty:
 
     @property
     def age(self) -> datetime.timedelta:
-        """How long ago it began."""
+        """The time since it began."""
         return (datetime.datetime.now(datetime.UTC) -
                 datetime.datetime.fromisoformat(self.created))
 
     def with_content(self, **content: object) -> 'Duty':
-        """This duty with a part of its content set anew."""
+        """Return this duty with a part of its content set anew."""
         return dataclasses.replace(self, content=self.content | content)
 
 

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What can keep a guest from being frozen and thawed, cause by cause.
+"""The causes that keep a guest from being frozen and thawed.
 
 Each text says what happened, and what its reader can do about it.
 """
@@ -234,7 +234,7 @@ class NoThread(NotFrozen):
 
 
 def explain(error: BaseException) -> str:
-    """What an error says, and what an operator wants to know of its cause."""
+    """Return the text of an error, with that of its cause for an operator."""
     cause = error.__cause__
     if cause is None or str(cause) in str(error):
         return str(error)

@@ -58,7 +58,7 @@ class Directory:
 
     @contextlib.contextmanager
     def reading(self) -> abc.Iterator['Opened']:
-        """The directory's files, for the length of the block.
+        """Open the directory for the length of the block.
 
         :raises OSError: it cannot be opened
         """
@@ -71,7 +71,7 @@ class Directory:
 
     @contextlib.contextmanager
     def changing(self) -> abc.Iterator['Opened']:
-        """The same, with nobody else changing anything meanwhile."""
+        """Open it likewise, with nobody else changing anything meanwhile."""
         with self.reading() as opened:
             fcntl.flock(opened.descriptor, fcntl.LOCK_EX)
             yield opened
@@ -84,7 +84,7 @@ class Directory:
 
 
 def why_unsafe(status: os.stat_result, uid: int) -> str | None:
-    """Why a directory is not one for a user's files; None where it is.
+    """Tell why a directory is not safe for a user's files; None if it is.
 
     :param status: the directory's, of itself and not of what it links to
     :param uid: the user's
@@ -108,12 +108,12 @@ class Opened(typing.NamedTuple):
     descriptor: int
 
     def names(self) -> list[str]:
-        """The names of its files, but for one that is being written."""
+        """List the names of its files, but for one that is being written."""
         return sorted(name for name in os.listdir(self.descriptor)
                       if name != NEW)
 
     def read(self, name: str) -> bytes | None:
-        """The content of a file; None where there is none.
+        """Read the content of a file; None if there is none.
 
         :raises Unsafe: it is nothing that this package wrote
         """

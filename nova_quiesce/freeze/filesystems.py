@@ -10,13 +10,14 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What an agent lists of its guest's filesystems, and what a freeze reached.
+"""The filesystems that an agent lists, and those that a freeze reached.
 
-Pure. A freeze is answered with a count and no names: QEMU's agent goes
-through what is mounted, skips what cannot be frozen or is frozen already, and
-counts the rest. So the count is held against what it listed before, a
-filesystem once for each of its mounts. What it does not see (ZFS, network
-filesystems, other mount namespaces) it neither lists nor freezes.
+Nothing here calls an agent. A freeze is answered with a count and no names:
+QEMU's agent goes through what is mounted, skips what cannot be frozen or is
+frozen already, and counts the rest. So the count is compared with what it
+listed before, a filesystem once for each of its mounts. What it does not see
+(ZFS, network filesystems, other mount namespaces) it neither lists nor
+freezes.
 """
 
 from collections import abc
@@ -120,7 +121,7 @@ class Tally:
         self._is_all_writable = len(self._writable) == len(devices)
 
     def shortfall(self) -> str | None:
-        """Why the count is too small, where it is.
+        """Tell why the count is too small, if it is.
 
         What somebody else has frozen is not counted, and does not count:
         its owner may thaw it at any time.
@@ -136,8 +137,8 @@ class Tally:
             ('; look inside the instance for another freeze, or for a mount '
              'over one', []))
 
-    def held(self) -> str:
-        """What stayed frozen, of a freeze that was held and is not short.
+    def stayed_frozen(self) -> str:
+        """Tell what stayed frozen, of a freeze that lasted and is not short.
 
         :returns: a sentence that claims nothing of what is not listed
         """
@@ -209,7 +210,7 @@ def _sentence(*parts: _Part) -> str:
 
 
 def _enumerate(names: list[str], room: int) -> str:
-    """As many names as there is room for, and how many more there are."""
+    """Join the names that there is room for, and the number of the rest."""
     for count in range(min(len(names), _NAMES), 0, -1):
         more = len(names) - count
         text = ', '.join(names[:count]) + (

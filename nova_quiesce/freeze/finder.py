@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Finding one guest's domain, over a connection that is its own.
+"""The search for one guest's domain, over a connection of its own.
 
 An agent may take its time, and in libvirt 9.0's client, a call sometimes
 waits for another one of the same connection to return.
@@ -55,7 +55,7 @@ class Finder:
             raise errors.HypervisorUnreachable() from error
 
     def is_connected(self) -> bool:
-        """Whether it has a connection that is good."""
+        """Tell whether it has a connection that is good."""
         try:
             return self._connection is not None and bool(
                 self._connection.isAlive())

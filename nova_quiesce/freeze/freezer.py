@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What freezes the guests of one nova-compute, and sees that each is thawed.
+"""The freezer of one nova-compute: it freezes guests, and sees them thawed.
 
 It owns the directory of leases, the guard, and the windows that span two
 calls; it follows up at the start what the last nova-compute left behind; and
@@ -48,7 +48,7 @@ _ARRIVAL_TRIES = 10
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What an operator decides of freezes.
+    """The operator's settings for freezes.
 
     :ivar uri: of the hypervisor, for the guard
     :ivar leases: the directory of leases
@@ -72,7 +72,7 @@ class Settings:
 
 @dataclasses.dataclass(frozen=True)
 class Purpose:
-    """Whose guest is frozen, for whom, and how long.
+    """The purpose of one freeze: whose guest, for whom, and how long.
 
     :ivar instance_uuid: whose guest
     :ivar name: what to call it in the log
@@ -144,13 +144,13 @@ class Freezer:
             self._guard.stop()
 
     def is_guarded(self) -> bool:
-        """Whether a guard would thaw what this service freezes."""
+        """Tell whether a guard would thaw what this service freezes."""
         return self._guard is not None and self._guard.is_usable()
 
     def agent(self, instance_uuid: str, freeze_timeout: int,
               mountpoints: tuple[str, ...] = (),
               is_strict: bool = False) -> guest_agent.Agent:
-        """The agent of a guest, over a connection of its own.
+        """Make the agent of a guest, over a connection of its own.
 
         :param instance_uuid: whose
         :param freeze_timeout: seconds that it may take to freeze
@@ -166,7 +166,7 @@ class Freezer:
 
     def window(self, agent: guest_agent.Agent,
                purpose: Purpose) -> windows.Window:
-        """A freeze window, which is not open yet.
+        """Make a freeze window, which is not open yet.
 
         :param agent: the guest's agent
         :param purpose: whose guest it is, for whom and how long
@@ -194,7 +194,7 @@ class Freezer:
             self._machine, purpose.is_saved)
 
     def may_be_frozen(self, instance_uuid: str) -> bool:
-        """Whether a guest is frozen, may become so, or may still be.
+        """Tell whether a guest is frozen, may become so, or may still be.
 
         :param instance_uuid: whose guest
         """

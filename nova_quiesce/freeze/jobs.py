@@ -43,12 +43,12 @@ _MAX_PATH = 4096
 
 
 class InvalidJob(Exception):
-    """What should describe a job does not; the text says why."""
+    """The description of a job is none; the text says why."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Files:
-    """Where a job keeps what belongs to it; no two jobs do so in one place.
+    """The files that belong to a job; no two jobs share one.
 
     :ivar socket: the absolute path of the socket that exports its disk
     :ivar scratch: the absolute path of its scratch file
@@ -78,7 +78,7 @@ class Files:
 
 
 def find(domain: domains.Domain) -> tuple[str, abc.Set[str]] | None:
-    """The socket and the scratch files of the job that a domain has.
+    """Find the socket and the scratch files of the job that a domain has.
 
     :param domain: the domain
     :returns: None where there is no job
@@ -97,7 +97,7 @@ def find(domain: domains.Domain) -> tuple[str, abc.Set[str]] | None:
 
 
 def is_active(domain: domains.Domain, files: Files) -> bool:
-    """Whether a domain has the job that keeps its files there, and no other.
+    """Tell whether a domain has the job with these files, and no other.
 
     :param domain: the domain
     :param files: the job's

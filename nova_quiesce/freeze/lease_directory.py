@@ -137,7 +137,7 @@ class LeaseDirectory:
             return _read(opened, _name(instance_uuid))
 
     def is_another(self, lease: leases.Lease) -> bool:
-        """Whether an instance has a later lease, of somebody else.
+        """Tell whether an instance has a later lease, of somebody else.
 
         That none is there proves nothing: whoever asks may see another
         directory, or one that was emptied.

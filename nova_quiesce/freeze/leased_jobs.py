@@ -167,7 +167,7 @@ class LeasedJobs:
             LOG.error('%s', error)
 
     def left(self) -> list[duties.Duty]:
-        """The jobs that an earlier nova-compute may have left.
+        """List the jobs that an earlier nova-compute may have left.
 
         :raises DutyError: that cannot be told
         """
@@ -189,7 +189,7 @@ class LeasedJobs:
 
 
 def files_of(lease: duties.Duty) -> jobs.Files:
-    """Where the job of a lease keeps its files.
+    """Return the files of the job of a lease.
 
     :param lease: the job's
     :raises InvalidJob: it is the lease of no job

@@ -45,7 +45,7 @@ class LeaseError(errors.QuiesceError):
 
 
 class InvalidLease(LeaseError):
-    """What should be a lease is none."""
+    """A lease, or the file that should hold it, is none."""
 
 
 class LeaseHeld(errors.NotFrozen):
@@ -111,7 +111,7 @@ class Lease:
     def new(cls, machine: machines.Machine, instance_uuid: str, owner: str,
             purpose: str, seconds: float, domain_id: int,
             is_saved: bool = False) -> 'Lease':
-        """A lease that begins now.
+        """Make a lease that begins now.
 
         :param machine: whose clocks count
         :param seconds: how long it lasts
@@ -151,11 +151,11 @@ class Lease:
             fields | {'id': str(uuid.uuid5(_NAMESPACE, identity))})
 
     def to_dict(self) -> dict[str, typing.Any]:
-        """The lease in types that JSON has."""
+        """Return the lease in types that JSON has."""
         return dataclasses.asdict(self)
 
     def is_same(self, other: 'Lease') -> bool:
-        """Whether both are one lease, whatever was updated in between."""
+        """Tell whether both are one lease, whatever was updated in between."""
         return self.id == other.id
 
     def with_owner(self, owner: str) -> 'Lease':
@@ -179,7 +179,7 @@ class Lease:
 
 def stale_reason(lease: Lease, boot_id: str,
                  presence: domains.Presence) -> str | None:
-    """Why a lease can no longer stand for a frozen guest.
+    """Tell why a lease can no longer stand for a frozen guest.
 
     What was suspended to disk frozen comes back frozen, under another id, and
     also after a reboot of the host.
@@ -202,7 +202,7 @@ def stale_reason(lease: Lease, boot_id: str,
 
 
 def is_uuid(value: object) -> bool:
-    """Whether this is a UUID in its usual form, safe as a file's name."""
+    """Tell whether this is a UUID in its usual form, safe as a file's name."""
     try:
         return isinstance(value, str) and str(uuid.UUID(value)) == value
     except ValueError:

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What the freeze uses of the machine it runs on: its clocks and its threads.
+"""The clocks and the threads of the machine that the freeze runs on.
 
 All of it comes from outside, so that the same code runs under a virtual clock
 and a scheduler of somebody else's.
@@ -33,10 +33,10 @@ class Event(typing.Protocol):
         """Let it happen."""
 
     def is_set(self) -> bool:
-        """Whether it has happened."""
+        """Tell whether it has happened."""
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait for it; whether it has happened by then.
+        """Wait for it; return whether it has happened by then.
 
         :param timeout: seconds to wait at most
         """
@@ -49,29 +49,29 @@ class Task(typing.Protocol):
         """Wait for its end."""
 
     def is_alive(self) -> bool:
-        """Whether it has not ended."""
+        """Tell whether it has not ended."""
 
 
 class Machine(typing.Protocol):
     """The clocks and the threads that there are."""
 
     def monotonic(self) -> float:
-        """Seconds since some time before; never less than before."""
+        """Return the seconds since some time before; they never go back."""
 
     def now(self) -> datetime.datetime:
-        """The time of day, in UTC."""
+        """Return the time of day, in UTC."""
 
     def sleep(self, seconds: float) -> None:
         """Do nothing for so long."""
 
     def boot_id(self) -> str:
-        """Which boot of the machine this is."""
+        """Tell which boot of the machine this is."""
 
     def event(self) -> Event:
-        """A new event, which has not happened."""
+        """Make a new event, which has not happened."""
 
     def lock(self) -> contextlib.AbstractContextManager[object]:
-        """A new lock, to be held for a ``with`` block."""
+        """Make a new lock, to be held for a ``with`` block."""
 
     def start(self, name: str, target: abc.Callable[..., object],
               *arguments: object) -> Task:
@@ -86,11 +86,11 @@ class RealMachine:
     """The machine that this process runs on."""
 
     def monotonic(self) -> float:
-        """Seconds of this boot's CLOCK_MONOTONIC."""
+        """Return the seconds of this boot's CLOCK_MONOTONIC."""
         return time.monotonic()
 
     def now(self) -> datetime.datetime:
-        """The time of day, in UTC."""
+        """Return the time of day, in UTC."""
         return datetime.datetime.now(datetime.UTC)
 
     def sleep(self, seconds: float) -> None:
@@ -98,16 +98,16 @@ class RealMachine:
         time.sleep(seconds)
 
     def boot_id(self) -> str:
-        """Which boot of the machine this is."""
+        """Tell which boot of the machine this is."""
         with open(_BOOT_ID, encoding='ascii') as file:
             return file.read().strip()
 
     def event(self) -> Event:
-        """A new event, which has not happened."""
+        """Make a new event, which has not happened."""
         return threading.Event()
 
     def lock(self) -> contextlib.AbstractContextManager[object]:
-        """A new lock, to be held for a ``with`` block."""
+        """Make a new lock, to be held for a ``with`` block."""
         return threading.Lock()
 
     def start(self, name: str, target: abc.Callable[..., object],

@@ -10,9 +10,9 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What a freeze window shows after it closed.
+"""The evidence of a freeze window, after it closed.
 
-What may be claimed because of it is judged elsewhere.
+It is judged elsewhere what may be claimed because of it.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ from nova_quiesce.freeze import filesystems
 
 @dataclasses.dataclass(frozen=True)
 class Evidence:
-    """What is known of a freeze window after it closed.
+    """The facts that are known of a freeze window after it closed.
 
     :ivar frozen_at: when the agent confirmed the freeze (UTC)
     :ivar seconds: from sending the freeze to the thaw's answer

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Thawing what a nova-compute left frozen that did not end well.
+"""The recovery of guests that an earlier nova-compute left frozen.
 
 The leases on the disk tell of guests that may be frozen. They are followed up
 as the service starts, before it takes requests.
@@ -87,7 +87,7 @@ class Recovery:
 
     @staticmethod
     def _is_stuck(agent: guest_agent.Agent, lease: leases.Lease) -> bool:
-        """Whether a guest is suspended to disk for its snapshot, still."""
+        """Tell whether a guest is still suspended to disk for its snapshot."""
         try:
             return lease.is_saved and agent.presence().is_saved
         except errors.HypervisorUnreachable:
@@ -139,7 +139,7 @@ class Recovery:
 
     def _look(self, agent: guest_agent.Agent,
               lease: leases.Lease | None) -> str | None:
-        """Why the guest cannot be frozen any more; None where it can."""
+        """Tell why the guest cannot be frozen any more; None if it can."""
         if lease is None:
             return None
         if self._directory.is_another(lease):

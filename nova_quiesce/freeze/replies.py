@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What became of a call to a guest agent, by what libvirt says of it.
+"""The replies of a guest agent, told apart by what libvirt says of a call.
 
 There are three answers and no more. A call that *was never sent* reached no
 guest; one that was *answered no* did, and the agent itself says that it did
@@ -58,7 +58,7 @@ _AFTER_THAW = ('hook', 'child', "couldn't hold writes",
 
 
 class Reply(enum.Enum):
-    """What is known of a call to an agent that failed."""
+    """The knowledge of a call to an agent that failed."""
 
     NEVER_SENT = 'never sent'
     ANSWERED_NO = 'answered no'
@@ -82,19 +82,19 @@ class Failure(Exception):
 
     @property
     def code(self) -> int | None:
-        """libvirt's code of it; None where it is not libvirt's."""
+        """The code that libvirt gave it; None where it is not libvirt's."""
         if isinstance(self.cause, libvirt.libvirtError):
             code: int = self.cause.get_error_code()
             return code
         return None
 
     def has_timed_out(self) -> bool:
-        """Whether the agent did not answer in time."""
+        """Tell whether the agent did not answer in time."""
         return self.code in (
             libvirt.VIR_ERR_AGENT_UNRESPONSIVE, _COMMAND_TIMEOUT)
 
     def follows_thaw(self) -> bool:
-        """Whether an agent says so, of a thaw, only once it is not frozen.
+        """Tell whether an agent answers a thaw so only once it is not frozen.
 
         It calls its hook after the thaw, Windows lets go before it, and an
         agent since 9.1 allows a thaw while it is frozen, whatever is blocked.
@@ -103,26 +103,26 @@ class Failure(Exception):
             _says(self, text) for text in _AFTER_THAW)
 
     def is_of_connection(self) -> bool:
-        """Whether the connection to the hypervisor broke meanwhile."""
+        """Tell whether the connection to the hypervisor broke meanwhile."""
         return (self.reply is Reply.UNKNOWN and not self.has_timed_out() and
                 isinstance(self.cause, libvirt.libvirtError))
 
     def has_disappeared(self) -> bool:
-        """Whether the agent ended while it was at it."""
+        """Tell whether the agent ended while it carried out the command."""
         return _says(self, _DISAPPEARED)
 
     def is_of_frozen_state(self) -> bool:
-        """Whether the agent says that it has frozen."""
+        """Tell whether the agent says that it is frozen."""
         return self.is_forbidden() and _says(self, _FROZEN_STATE)
 
     def is_forbidden(self) -> bool:
-        """Whether the agent does not do such a thing, now or at all."""
+        """Tell whether the agent forbids the command, now or at all."""
         return self.reply is Reply.ANSWERED_NO and any(
             _says(self, text) for text in _FORBIDDEN)
 
 
 def reply_of(error: Exception) -> Reply:
-    """What is known of a call that ended with an error.
+    """Classify a call that ended with an error.
 
     :param error: any, because its text may have been chosen in a guest
     """
@@ -141,7 +141,7 @@ def reply_of(error: Exception) -> Reply:
 
 
 def text_of(error: libvirt.libvirtError) -> str:
-    """The text of a libvirt error, safe to log and to show to a tenant.
+    """Return the text of a libvirt error, safe to log and to show to a tenant.
 
     :param error: an error whose text may have been chosen inside a guest
     :returns: one short line

@@ -95,7 +95,7 @@ class SpanningWindows:
 
     @contextlib.contextmanager
     def asking(self, instance_uuid: str) -> abc.Iterator[None]:
-        """For the length of a question to a guest that is to be frozen.
+        """Explain a failed question to a guest that is to be frozen.
 
         A guest that is being frozen, or is frozen, for another request does
         not answer well, which says nothing of its agent.
@@ -127,12 +127,12 @@ class SpanningWindows:
                 # Still freezing: the one who does so thaws, too.
                 span.abandoned = _ABANDONED
                 return False
-        was_held = not span.window.is_closing
+        was_open = not span.window.is_closing
         span.window.close()
-        return was_held
+        return was_open
 
     def is_open(self, instance_uuid: str) -> bool:
-        """Whether a guest is frozen now, and stays so for the time being.
+        """Tell whether a guest is frozen now, and stays so for the time being.
 
         :param instance_uuid: whose guest
         """

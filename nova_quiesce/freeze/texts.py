@@ -20,7 +20,7 @@ _LAST = '\uffff'
 
 
 def printable(text: str) -> str:
-    """What can be shown of a text that somebody else chose.
+    """Make a text that somebody else chose fit to be shown.
 
     :param text: any text
     :returns: one line of at most :data:`MAX_TEXT` characters
@@ -31,7 +31,7 @@ def printable(text: str) -> str:
 
 
 def shorten(text: str, longest: int) -> str:
-    """A text that is not longer than that.
+    """Cut a text to a length.
 
     :param text: any text
     :param longest: how many characters it may have, at least 3

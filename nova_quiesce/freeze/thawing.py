@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Thawing one guest until its agent shows that it is not frozen.
+"""The thawing of one guest, until its agent shows that it is not frozen.
 
 The window in nova-compute, the thaw guard and the recovery at start all thaw
 like this; none of them ends without a proof. The guest's thaw hooks run with
@@ -37,7 +37,7 @@ _SHORT_PAUSE, _PART = 1.5, 0.05
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """How the thawing of a guest ended.
+    """The end of the thawing of a guest.
 
     :ivar reason: why nothing is left to thaw, in a few words
     :ivar is_gone: whether the guest is, and nothing was proven of it
@@ -48,13 +48,13 @@ class Outcome:
 
 
 class Agent(typing.Protocol):
-    """What thaws here, and is asked."""
+    """The part of a guest's agent that is used here."""
 
     def thaw(self) -> int:
-        """Thaw all filesystems; how many were."""
+        """Thaw all filesystems; return the count of those thawed."""
 
     def is_frozen(self) -> bool | None:
-        """Whether the agent takes its guest for frozen."""
+        """Tell whether the agent takes its guest for frozen."""
 
 
 class Thawing:
@@ -135,7 +135,7 @@ class Thawing:
             return Outcome('the guest is gone', is_gone=True)
 
     def pause(self) -> float:
-        """How long to wait before the next try, in seconds."""
+        """Return the seconds to wait before the next try."""
         now = self._clock()
         if self._since is None:
             self._since = now

@@ -46,7 +46,7 @@ class NoLease(errors.NotFrozen):
 
 
 class WatchedLease:
-    """What outlives this process while one guest is frozen.
+    """The lease of a frozen guest, and the guard's watch: both outlive us.
 
     :param directory: where the lease is kept
     :param guard: watches; None where the operator switched it off
@@ -125,7 +125,7 @@ class WatchedLease:
 
     @staticmethod
     def _ending(lease: leases.Lease, deadline: float) -> leases.Lease:
-        """A lease as the guard is told of it."""
+        """Return a lease as the guard is told of it."""
         return dataclasses.replace(lease, deadline=deadline + GRACE)
 
     def drop(self) -> None:
@@ -140,7 +140,7 @@ class WatchedLease:
             self._release_later(lease)
 
     def is_another(self) -> bool:
-        """Whether the instance is another's by now: see the directory's."""
+        """Tell whether the instance has another lease: see the directory."""
         return self._directory.is_another(self.lease)
 
     def _release(self, lease: leases.Lease) -> bool:

@@ -218,7 +218,7 @@ class Window:
         self.close(lapse)
 
     def _wait_for_deadline(self) -> str | None:
-        """Wait; return why the guest has to be thawed, or None if it is."""
+        """Wait; return why the guest has to be thawed, None if it is."""
         try:
             self._lease.limit(self._deadline)
             while not self._left.wait(

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""The thaw guard: the process that thaws what nova-compute cannot any more.
+"""The thaw guard: a process that thaws guests if nova-compute cannot.
 
 It is told of each lease before the freeze is sent, and thaws the guest
 
@@ -27,5 +27,19 @@ kills all processes of nova-compute's unit at once::
 
     python3 -m nova_quiesce.freeze.guard --socket /run/nova/quiesce-guard.sock
 
-It needs the standard library and libvirt's Python module, nothing of Nova.
+This package holds the guard's program, and nova-compute's end of it. It may
+import the standard library, libvirt's Python module and the rest of
+:mod:`nova_quiesce.freeze`, and nothing of Nova.
+
+nova-compute's end
+    ``guard_client`` starts the guard and tells it of leases and jobs;
+    ``deferred`` makes the calls that nobody waits for
+
+the messages between both
+    ``wire``
+
+the guard's program
+    ``process`` (and ``__main__``) listens, logs and ends; ``session`` serves
+    one nova-compute; ``watcher`` watches over one thing of its, which
+    ``lease_watcher`` thaws and ``job_watcher`` ends
 """

@@ -124,7 +124,7 @@ class Hypervisor(fixture_jobs.FakeConnection):
         return Guest(self._path / uuidstr)
 
     def isAlive(self) -> int:
-        """1, unless there is a file ``down``."""
+        """Return 1, unless there is a file ``down``."""
         return int(not (self._path / 'down').exists())
 
 

@@ -162,7 +162,7 @@ class HeldTest(unittest.TestCase):
                 (ONE + '; the guest agent does not list which',
                  filesystems.Tally(None, ('/data',), 1))):
             with self.subTest(expected=expected):
-                self.assertEqual(expected, found.held())
+                self.assertEqual(expected, found.stayed_frozen())
 
     def test_some_are_named(self) -> None:
         sticks: list[Entry] = [
@@ -172,7 +172,7 @@ class HeldTest(unittest.TestCase):
             ONE + '; not frozen, because their types cannot be: /media/stick0 '
             '(vfat), /media/stick1 (vfat), /media/stick2 (vfat), '
             '/media/stick3 (vfat) and 5 more',
-            tally(1, ROOT, *sticks).held())
+            tally(1, ROOT, *sticks).stayed_frozen())
 
     def test_no_listing_makes_it_long_or_unprintable(self) -> None:
         ends = ('', 'ext4', 'vfat', 'NTFS', 'squashfs', 'q' * 500, '\n\0')
@@ -189,7 +189,7 @@ class HeldTest(unittest.TestCase):
         for count in (1, 2, 3, len(listed), filesystems.MAX_LISTED):
             for mountpoints in ((), asked[:1], asked[-3:], asked[:16]):
                 found = tally(count, *listed, mountpoints=mountpoints)
-                for text in (found.held(), found.shortfall() or ''):
+                for text in (found.stayed_frozen(), found.shortfall() or ''):
                     self.assertLessEqual(len(text), 200, text)
                     self.assertTrue(text.isprintable(), text)
-                self.assertIn('stayed frozen', found.held())
+                self.assertIn('stayed frozen', found.stayed_frozen())

@@ -62,18 +62,18 @@ class WatchedLeaseTest(unittest.TestCase):
         self.assertIsNotNone(seen[0])
 
     def test_drop(self) -> None:
-        held = self._new()
-        held.take()
-        held.drop()
-        held.drop()
+        watched = self._new()
+        watched.take()
+        watched.drop()
+        watched.drop()
         self.assertIsNone(self._on_disk())
         self.guard.release.assert_called_once_with(
             self.guard.watch.call_args.args[0].id)
 
     def test_deadline_is_brought_forward(self) -> None:
-        held = self._new()
-        held.take()
-        held.limit(machines.REAL.monotonic() + 1)
+        watched = self._new()
+        watched.take()
+        watched.limit(machines.REAL.monotonic() + 1)
         first, second = [call.args[0] for call in
                          self.guard.watch.call_args_list]
         self.assertLess(second.deadline, first.deadline)
@@ -81,10 +81,10 @@ class WatchedLeaseTest(unittest.TestCase):
 
     def test_guard_waits_for_no_more_than_the_answer(self) -> None:
         """The file has the latest that may be; the guard is told less."""
-        held = self._new()
-        held.take()
+        watched = self._new()
+        watched.take()
         told, = [call.args[0] for call in self.guard.watch.call_args_list]
-        self.assertTrue(told.is_same(held.lease))
+        self.assertTrue(told.is_same(watched.lease))
         self.assertLess(told.deadline, machines.REAL.monotonic() + 6)
         on_disk = self._on_disk()
         assert on_disk is not None
@@ -94,18 +94,18 @@ class WatchedLeaseTest(unittest.TestCase):
         """That is none of the freeze's."""
         clock = mock.create_autospec(machines.RealMachine, instance=True)
         clock.monotonic.side_effect = [100.0, 117.0]
-        held = self._new()
-        held._machine = clock
-        held.take()
+        watched = self._new()
+        watched._machine = clock
+        watched.take()
         first, second = [call.args[0] for call in
                          self.guard.watch.call_args_list]
         self.assertAlmostEqual(17, second.deadline - first.deadline)
 
     def test_what_was_given_up_is_not_watched_again(self) -> None:
-        held = self._new()
-        held.take()
-        held.drop()
-        held.limit(machines.REAL.monotonic() + 1)
+        watched = self._new()
+        watched.take()
+        watched.drop()
+        watched.limit(machines.REAL.monotonic() + 1)
         self.assertEqual(1, self.guard.watch.call_count)
 
     def test_one_per_instance(self) -> None:
@@ -131,17 +131,17 @@ class WatchedLeaseTest(unittest.TestCase):
 
     def test_lease_that_cannot_be_written(self) -> None:
         os.rmdir(self.directory.path)
-        held = self._new()
+        watched = self._new()
         with self.assertLogs('nova_quiesce.freeze.watched_lease', 'ERROR'):
             with self.assertRaisesRegex(
                     watched_lease.NoLease, 'operator') as caught:
-                held.take()
+                watched.take()
         self.assertNotIn(self.directory.path, str(caught.exception))
         self.guard.watch.assert_not_called()
 
     def test_lease_that_cannot_be_removed_is_removed_later(self) -> None:
-        held = self._new()
-        held.take()
+        watched = self._new()
+        watched.take()
         release = self.directory.release
         outcomes: list[Exception | None] = [leases.LeaseError('disk full'),
                                             leases.LeaseError('disk full')]
@@ -157,7 +157,7 @@ class WatchedLeaseTest(unittest.TestCase):
             self.directory, 'release', fail_first))
         with self.assertLogs(
                 'nova_quiesce.freeze.watched_lease', 'ERROR') as logged:
-            held.drop()
+            watched.drop()
             test_guard.wait_until(lambda: self._on_disk() is None)
         self.assertIn('stays behind', logged.output[0])
 

@@ -119,7 +119,8 @@ class FrozenTest(unittest.TestCase):
                 windows.Limits(60, 0.05, 0.01), machines.REAL)) as opened:
             pass
         self.assertEqual(listing.listed, opened.evidence.listed)
-        self.assertIn('all filesystems that', opened.evidence.tally.held())
+        self.assertIn('all filesystems that',
+                      opened.evidence.tally.stayed_frozen())
 
     def test_window_is_measured(self) -> None:
         with windows.frozen(
