@@ -14,7 +14,7 @@
 
 A duty is on the disk before its freeze is sent, so that it outlives whatever
 dies. It ends with a proof that it was done, or that nothing is left to do.
-What it is about is opaque here.
+Its content is opaque here.
 """
 
 from collections import abc
@@ -27,6 +27,7 @@ import typing
 import uuid
 
 from nova_quiesce.freeze import files
+from nova_quiesce.freeze import leases
 
 VERSION = 1
 
@@ -60,11 +61,11 @@ class Duty:
 
     def __post_init__(self) -> None:
         valid = {
-            'instance_uuid': _is_uuid(self.instance_uuid),
+            'instance_uuid': leases.is_uuid(self.instance_uuid),
             'kind': (isinstance(self.kind, str) and
                      bool(_KIND.fullmatch(self.kind))),
             'content': isinstance(self.content, dict),
-            'id': _is_uuid(self.id),
+            'id': leases.is_uuid(self.id),
             'created': _is_time(self.created),
         }
         wrong = [name for name, is_valid in valid.items() if not is_valid]
@@ -171,13 +172,6 @@ def _parse(name: str, content: bytes) -> Duty:
     if name != duty.id + _SUFFIX:
         raise DutyError('holds another duty than its name says')
     return duty
-
-
-def _is_uuid(value: object) -> bool:
-    try:
-        return isinstance(value, str) and str(uuid.UUID(value)) == value
-    except ValueError:
-        return False
 
 
 def _is_time(value: object) -> bool:
