@@ -80,26 +80,6 @@ class LeaseDirectory:
             except FileExistsError:
                 raise leases.LeaseHeld(_owners(opened, name)) from None
 
-    def update(self, instance_uuid: str,
-               change: abc.Callable[[leases.Lease], leases.Lease]
-               ) -> leases.Lease:
-        """Change a lease, its owners or its deadline.
-
-        :param change: makes the new lease of the old one, at once
-        :returns: the new one
-        :raises LeaseError: there is no such lease (any more), or it cannot
-            be read or written
-        """
-        name = _name(instance_uuid)
-        with self._changing() as opened:
-            old = _read(opened, name)
-            if old is None:
-                raise leases.LeaseError('there is no lease of instance %s'
-                                        % instance_uuid)
-            new = change(old)
-            opened.write(name, _content_of(new))
-            return new
-
     def release(self, lease: leases.Lease) -> bool:
         """Give a lease back, and no later one of the same instance.
 

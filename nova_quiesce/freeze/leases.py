@@ -158,24 +158,6 @@ class Lease:
         """Tell whether both are one lease, whatever was updated in between."""
         return self.id == other.id
 
-    def with_owner(self, owner: str) -> 'Lease':
-        """This lease with one more owner.
-
-        :raises InvalidLease: these are too many
-        """
-        return dataclasses.replace(
-            self, owners=(*self._others(owner), owner))
-
-    def without_owner(self, owner: str) -> 'Lease':
-        """This lease with one owner less.
-
-        :raises InvalidLease: nobody is left, so release it instead
-        """
-        return dataclasses.replace(self, owners=self._others(owner))
-
-    def _others(self, owner: str) -> tuple[str, ...]:
-        return tuple(one for one in self.owners if one != owner)
-
 
 def stale_reason(lease: Lease, boot_id: str,
                  presence: domains.Presence) -> str | None:

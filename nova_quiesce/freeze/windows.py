@@ -21,7 +21,6 @@ worth nothing.
 """
 
 from collections import abc
-import contextlib
 import dataclasses
 import datetime
 import logging
@@ -109,16 +108,16 @@ class Window:
             self._deadline = self._machine.monotonic() + self._limits.frozen
             self._frozen_at = self._machine.now()
         except errors.NotFrozen:
+            self._left.set()
             self._lease.drop()
             raise
         except BaseException as error:
             # Whatever it was, the freeze may have been sent.
+            self._left.set()
             self._new_thaw(lease, getattr(error, 'frozen', None),
                            _settling(error)).run()
             raise
         finally:
-            if self._frozen_at is None:
-                self._left.set()
             self._answered.set()
         LOG.info('Guest %(name)s: froze %(count)d filesystems',
                  {'name': self._name, 'count': self._frozen})
@@ -248,18 +247,3 @@ def _settling(error: BaseException) -> float:
     is_over = (isinstance(error, errors.MaybeFrozen) and
                not isinstance(error, errors.FreezeLost))
     return 0.0 if is_over else thawing.LOST_COMMAND
-
-
-@contextlib.contextmanager
-def frozen(window: Window) -> abc.Iterator[Window]:
-    """Keep a guest frozen for the length of a ``with`` block.
-
-    :param window: a window that was not opened yet
-    :returns: the window; its evidence is there once the block was left
-    :raises QuiesceError: the guest was not frozen; the block did not run
-    """
-    window.open()
-    try:
-        yield window
-    finally:
-        window.close()

@@ -352,7 +352,8 @@ class LeaseWatcherTest(GuardTestCase):
             watch = self._start(lease)
             watch.end('nova-compute is gone')
             wait_until(lambda: 'fsThaw' in self.guest.calls)
-            self.directory.update(UUID, lambda _: leases.Lease.new(
+            self.directory.release(lease)
+            self.directory.acquire(leases.Lease.new(
                 machines.REAL, UUID, 'req-2', 'snapshot', NEVER, 1))
             watch.join()
         self.assertIn('frozen anew', logs.output[-1])

@@ -170,7 +170,8 @@ class ClientTest(ClientTestCase):
             with self.assertLogs(
                     'nova_quiesce.freeze.guard'), self.assertRaises(
                     guard_client.GuardUnavailable):
-                self.guard.watch(lease.with_owner('req-2'))
+                self.guard.watch(dataclasses.replace(
+                    lease, owners=('req-1', 'req-2')))
         self._thaw(lease)
         self.guard.stop()
         self.assertEqual(1, len(self._thaws()))

@@ -12,6 +12,7 @@
 
 """The files of the leases, and what else may lie among them."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -142,7 +143,7 @@ class HoldTest(PreparedTestCase):
         self.directory.acquire(present)
         self.assertTrue(self.directory.is_another(former))
         self.assertFalse(self.directory.is_another(
-            present.with_owner('req-2')))
+            dataclasses.replace(present, owners=('req-1', 'req-2'))))
         self._file().write_text('torn')
         self.assertFalse(self.directory.is_another(former))
 
@@ -180,32 +181,12 @@ class HoldTest(PreparedTestCase):
         self.assertEqual((), raised.exception.owners)
         self.assertTrue(self.directory.discard(UUID))
 
-    def test_updated(self) -> None:
-        lease = new_lease()
-        self.directory.acquire(lease)
-        updated = self.directory.update(
-            UUID, lambda old: old.with_owner('req-2'))
-        self.assertEqual(('req-1', 'req-2'), updated.owners)
-        self.assertEqual(updated, self.directory.read(UUID))
-
-    def test_update_of_none(self) -> None:
-        with self.assertRaisesRegex(leases.LeaseError, 'no lease of inst'):
-            self.directory.update(UUID, lambda old: old)
-
-    def test_failed_update_changes_nothing(self) -> None:
-        lease = new_lease()
-        self.directory.acquire(lease)
-        with self.assertRaises(leases.InvalidLease):
-            self.directory.update(
-                UUID, lambda old: old.without_owner('req-1'))
-        self.assertEqual(lease, self.directory.read(UUID))
-
     def test_release_of_a_former_lease_spares_the_present(self) -> None:
         former, present = new_lease(), new_lease()
         self.directory.acquire(present)
         self.assertFalse(self.directory.release(former))
         self.assertEqual(present, self.directory.read(UUID))
-        updated = present.with_owner('req-2')
+        updated = dataclasses.replace(present, owners=('req-1', 'req-2'))
         self.assertTrue(self.directory.release(updated))
 
     def test_what_a_killed_writer_left_is_no_obstacle(self) -> None:
@@ -256,19 +237,6 @@ class ContentionTest(PreparedTestCase):
         for thread in threads:
             thread.join()
         self.assertEqual(['got it'] + 7 * ['held'], sorted(results))
-
-    def test_no_owner_is_lost(self) -> None:
-        self.directory.acquire(new_lease())
-        threads = [threading.Thread(target=self.directory.update, args=(
-            UUID, lambda old, n=n: old.with_owner('req-%d' % n)))
-            for n in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        lease = self.directory.read(UUID)
-        assert lease is not None
-        self.assertEqual({'req-%d' % n for n in range(8)}, set(lease.owners))
 
     def test_held_across_processes(self) -> None:
         program = (

@@ -12,6 +12,8 @@
 
 """The window: each way out of it ends with a thawed guest."""
 
+from collections import abc
+import contextlib
 import threading
 import time
 import unittest
@@ -77,6 +79,21 @@ def new_window(domain: fixture.FakeDomain, thaw_timeout: float = 0.05,
         windows.Limits(longest, thaw_timeout, 0.01), machines.REAL, is_saved)
 
 
+@contextlib.contextmanager
+def frozen(window: windows.Window) -> abc.Iterator[windows.Window]:
+    """Keep a guest frozen for the length of a ``with`` block.
+
+    :param window: a window that was not opened yet
+    :returns: the window; its evidence is there once the block was left
+    :raises QuiesceError: the guest was not frozen; the block did not run
+    """
+    window.open()
+    try:
+        yield window
+    finally:
+        window.close()
+
+
 def wait_until_thawed(domain: fixture.FakeDomain) -> None:
     """Wait for what the background does."""
     for thread in threading.enumerate():
@@ -99,7 +116,7 @@ class FrozenTest(unittest.TestCase):
 
     def _run(self, thaw_timeout: float = 0.05) -> proof.Evidence:
         new = new_window(self.domain, thaw_timeout, self.lease)
-        with windows.frozen(new) as opened:
+        with frozen(new) as opened:
             self.assertTrue(self.domain.frozen)
             self.assertTrue(self.lease.is_held)
         return opened.evidence
@@ -114,7 +131,7 @@ class FrozenTest(unittest.TestCase):
         listing = guest_agent.Agent(
             lambda: self.domain, guest_agent.Timeouts(1, 1, 1))
         listing.preflight()
-        with windows.frozen(windows.Window(
+        with frozen(windows.Window(
                 listing, self.lease, 'guest',
                 windows.Limits(60, 0.05, 0.01), machines.REAL)) as opened:
             pass
@@ -124,20 +141,20 @@ class FrozenTest(unittest.TestCase):
 
     def test_deadline_counts_from_the_answer(self) -> None:
         self.domain.after['fsFreeze'] = lambda: time.sleep(1.5)
-        with windows.frozen(new_window(
+        with frozen(new_window(
                 self.domain, lease=self.lease, longest=1)) as opened:
             pass
         self.assertIsNone(opened.evidence.lapse)
 
     def test_window_is_measured(self) -> None:
-        with windows.frozen(
+        with frozen(
                 new_window(self.domain, lease=self.lease)) as opened:
             time.sleep(0.02)
         self.assertGreaterEqual(opened.evidence.seconds, 0.02)
 
     def test_frozen_for_too_long(self) -> None:
         opened = new_window(self.domain, lease=self.lease, longest=0.001)
-        with windows.frozen(opened):
+        with frozen(opened):
             time.sleep(0.1)
             self.assertFalse(self.domain.frozen)
         record = consistency.judge(opened.evidence)
@@ -147,14 +164,14 @@ class FrozenTest(unittest.TestCase):
 
     def test_exception_inside(self) -> None:
         with self.assertRaisesRegex(RuntimeError, 'the cut failed'):
-            with windows.frozen(new_window(self.domain, lease=self.lease)):
+            with frozen(new_window(self.domain, lease=self.lease)):
                 raise RuntimeError('the cut failed')
         self.assertFalse(self.domain.frozen)
         self.assertEqual(['fsFreeze', 'fsThaw'], self.domain.calls)
 
     def test_exit_inside(self) -> None:
         with self.assertRaises(SystemExit):
-            with windows.frozen(new_window(self.domain, lease=self.lease)):
+            with frozen(new_window(self.domain, lease=self.lease)):
                 raise SystemExit(1)
         self.assertFalse(self.domain.frozen)
 
@@ -172,7 +189,7 @@ class FrozenTest(unittest.TestCase):
         self.assertEqual([], self.domain.calls)
 
     def test_lease_outlasts_an_unconfirmed_thaw(self) -> None:
-        with windows.frozen(new_window(self.domain, lease=self.lease)):
+        with frozen(new_window(self.domain, lease=self.lease)):
             self.domain.connected = False
         self.assertTrue(self.lease.is_held)
         self.domain.connected = True
@@ -230,7 +247,7 @@ class FrozenTest(unittest.TestCase):
         self.domain.errors['fsThaw'] = [fixture.libvirt_error(
             libvirt.VIR_ERR_AGENT_UNRESPONSIVE, 'planned')] * 8
         with mock.patch.object(threading.Thread, 'start', refuse):
-            with windows.frozen(opened):
+            with frozen(opened):
                 pass
         self.assertFalse(self.domain.frozen)
         self.assertFalse(self.lease.is_held)
@@ -252,7 +269,7 @@ class FrozenTest(unittest.TestCase):
         """It is suspended to disk for longer than it may be frozen."""
         opened = new_window(self.domain, lease=self.lease, longest=0.02,
                             is_saved=True)
-        with windows.frozen(opened):
+        with frozen(opened):
             self.domain.save()
             time.sleep(0.1)
             self.assertTrue(self.domain.frozen)
@@ -291,7 +308,7 @@ class FrozenTest(unittest.TestCase):
         self.assertFalse(self.domain.frozen)
 
     def test_unconfirmed_thaw_goes_on_in_the_background(self) -> None:
-        with windows.frozen(
+        with frozen(
                 new_window(self.domain, lease=self.lease)) as opened:
             self.domain.connected = False
         self.assertIsNone(opened.evidence.thawed)
@@ -300,7 +317,7 @@ class FrozenTest(unittest.TestCase):
         wait_until_thawed(self.domain)
 
     def test_guest_that_vanishes_is_not_thawed_forever(self) -> None:
-        with windows.frozen(
+        with frozen(
                 new_window(self.domain, lease=self.lease)) as opened:
             self.domain.frozen = False
             self.domain.defined = False
@@ -310,7 +327,7 @@ class FrozenTest(unittest.TestCase):
                               if thread.name == 'thaw-guest'])
 
     def test_thawed_by_somebody_else(self) -> None:
-        with windows.frozen(
+        with frozen(
                 new_window(self.domain, lease=self.lease)) as opened:
             self.domain.frozen = False
         self.assertIs(consistency.Level.CRASH,
