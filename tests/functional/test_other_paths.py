@@ -222,7 +222,7 @@ class RbdTest(SuspendTestCase):
         self.assertNotIn(image_id, self.glance.images)
         self.assertIn('only 1 were still frozen', self.fault_of(server))
         self.assertEqual([('create_snap', True)], self.did)
-        self.disk.driver._driver.remove_snap.assert_called_once()
+        self.disk.driver._wrapped.remove_snap.assert_called_once()
 
     def test_cut_that_fails(self) -> None:
         server = self.boot(base.QUIESCED)
