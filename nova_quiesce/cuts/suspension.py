@@ -21,7 +21,7 @@ import contextlib
 import typing
 
 
-class Snapshot(typing.Protocol):
+class FreezableSnapshot(typing.Protocol):
     """The part of a snapshot in progress that is used here."""
 
     def freeze(self, is_saved: bool = ...) -> None:
@@ -41,7 +41,7 @@ class Suspension:
     :param resume: lets the guest run again
     """
 
-    def __init__(self, snapshot: Snapshot,
+    def __init__(self, snapshot: FreezableSnapshot,
                  resume: abc.Callable[[], None]) -> None:
         self._snapshot = snapshot
         self._resume = resume

@@ -110,7 +110,7 @@ class Freezer:
         self._machine = machine
         self._directory = lease_directory.LeaseDirectory(settings.leases)
         self._guard = guard_client.GuardClient(
-            wire.Settings(
+            wire.GuardSettings(
                 uri=settings.uri, leases=self._directory.path,
                 ask_timeout=settings.ask, thaw_timeout=settings.thaw,
                 retry_interval=settings.retry),
@@ -189,7 +189,7 @@ class Freezer:
                 self._machine,
                 lambda: self._admit(purpose.instance_uuid)),
             purpose.name,
-            windows.Limits(purpose.max_freeze_time, self._settings.thaw,
+            windows.WindowLimits(purpose.max_freeze_time, self._settings.thaw,
                           self._settings.retry),
             self._machine, purpose.is_saved)
 

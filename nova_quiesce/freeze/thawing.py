@@ -47,7 +47,7 @@ class Outcome:
     is_gone: bool = False
 
 
-class Agent(typing.Protocol):
+class ThawableAgent(typing.Protocol):
     """The part of a guest's agent that is used here."""
 
     def thaw(self) -> int:
@@ -76,7 +76,8 @@ class Thawing:
     :ivar refusal: what the agent said instead; None where it did not
     """
 
-    def __init__(self, agent: Agent, why_stale: abc.Callable[[], str | None],
+    def __init__(self, agent: ThawableAgent,
+                 why_stale: abc.Callable[[], str | None],
                  frozen: int | None, interval: float,
                  clock: abc.Callable[[], float],
                  settling: float = 0.0, is_fresh: bool = False) -> None:

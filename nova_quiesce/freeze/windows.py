@@ -41,7 +41,7 @@ OnClose = abc.Callable[[proof.Evidence], None]
 
 
 @dataclasses.dataclass(frozen=True)
-class Limits:
+class WindowLimits:
     """The time limits of a window's steps, in seconds.
 
     :ivar frozen: the guest may stay frozen, while it runs
@@ -67,8 +67,9 @@ class Window:
     """
 
     def __init__(self, agent: guest_agent.Agent,
-                 lease: watched_lease.WatchedLease, name: str, limits: Limits,
-                 machine: machines.Machine, is_saved: bool = False) -> None:
+                 lease: watched_lease.WatchedLease, name: str,
+                 limits: WindowLimits, machine: machines.Machine,
+                 is_saved: bool = False) -> None:
         self._agent = agent
         self._lease = lease
         self._name = name

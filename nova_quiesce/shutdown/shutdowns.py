@@ -22,7 +22,6 @@ from collections import abc
 import contextlib
 import functools
 import time
-import typing
 
 import libvirt
 from oslo_log import log as logging
@@ -65,16 +64,8 @@ _RUNS_AGAIN = (libvirt.VIR_DOMAIN_EVENT_STARTED,
                libvirt.VIR_DOMAIN_EVENT_RESUMED,
                libvirt.VIR_DOMAIN_EVENT_UNDEFINED)
 
-
-class Domain(domains.Domain, typing.Protocol):
-    """A libvirt ``virDomain``, as far as it is called here."""
-
-    def state(self, flags: int = 0) -> list[int]:
-        """Its state, and the reason for that."""
-
-
 #: Finds the domain of an instance by its UUID.
-Lookup = abc.Callable[[str], Domain]
+Lookup = abc.Callable[[str], domains.Domain]
 
 
 class Shutdowns:
@@ -146,7 +137,7 @@ class Shutdowns:
             self.events.catch_up(functools.partial(
                 self._renew, instance_uuid))
 
-    def _judge(self, instance_uuid: str, domain: Domain) -> str | None:
+    def _judge(self, instance_uuid: str, domain: domains.Domain) -> str | None:
         state, cause = domain.state()
         if state != libvirt.VIR_DOMAIN_SHUTOFF:
             return _NOT_OFF
@@ -158,7 +149,7 @@ class Shutdowns:
             instance_uuid, domain,
             cause == libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN)
 
-    def _judge_shutdown(self, instance_uuid: str, domain: Domain,
+    def _judge_shutdown(self, instance_uuid: str, domain: domains.Domain,
                         is_known: bool) -> str | None:
         deadline = time.monotonic() + (_PATIENCE if is_known else 0)
         while True:
@@ -173,7 +164,7 @@ class Shutdowns:
                 return _UNKNOWN
             time.sleep(_LOOK)
 
-    def _is_clean(self, instance_uuid: str, domain: Domain,
+    def _is_clean(self, instance_uuid: str, domain: domains.Domain,
                   is_known: bool) -> bool:
         noted = self._notes.read(instance_uuid)
         if noted is not None:

@@ -67,7 +67,7 @@ class GuardClient:
     :param machine: whose clocks and threads are used
     """
 
-    def __init__(self, settings: wire.Settings,
+    def __init__(self, settings: wire.GuardSettings,
                  socket_path: str | None = None,
                  command: abc.Sequence[str] = COMMAND,
                  machine: machines.Machine = machines.REAL) -> None:

@@ -40,7 +40,7 @@ class LeaseWatcher(watcher.Watcher):
 
     def __init__(self, lease: leases.Lease,
                  directory: lease_directory.LeaseDirectory,
-                 connect: finder.Connect, settings: wire.Settings,
+                 connect: finder.Connect, settings: wire.GuardSettings,
                  machine: machines.Machine) -> None:
         super().__init__(lease.instance_uuid, machine, lease.deadline)
         self._lease = lease

@@ -115,7 +115,7 @@ class Session:
         self._peer = _PeerSocket(sock)
         self._open_uri = open_uri
         self._machine = machine
-        self._settings: wire.Settings | None = None
+        self._settings: wire.GuardSettings | None = None
         self._lock = machine.lock()
         self._lease_watchers: dict[str, watcher.Watcher] = {}
         self._job_watchers: dict[str, watcher.Watcher] = {}
@@ -196,7 +196,7 @@ class Session:
         commands[command](argument)
 
     def _hello(self, fields: object) -> None:
-        settings = wire.Settings.from_dict(fields)
+        settings = wire.GuardSettings.from_dict(fields)
         lease_directory.LeaseDirectory(settings.leases).prepare()
         # Better now than when a guest is frozen.
         self._open_uri(settings.uri).close()
@@ -228,7 +228,7 @@ class Session:
         if former is not None:
             former.release()
 
-    def _checked_settings(self) -> wire.Settings:
+    def _checked_settings(self) -> wire.GuardSettings:
         if self._settings is None:
             raise wire.RequestRefused('there was no hello')
         return self._settings

@@ -15,7 +15,7 @@
 JSON objects, one a line, over a connected unix socket. Each request is
 answered before the next is read::
 
-    {"hello": {...Settings}}  first, and once
+    {"hello": {...GuardSettings}}  first, and once
     {"watch": {...Lease}}     thaw this guest at the lease's deadline, or as
                               soon as this connection ends
     {"keep_job": {...Duty}}   end this backup job as soon as this connection
@@ -53,7 +53,7 @@ class RequestRefused(WireError):
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class GuardSettings:
     """The settings that nova-compute tells its guard.
 
     :ivar uri: of the hypervisor, for libvirt
@@ -72,7 +72,7 @@ class Settings:
     version: int = VERSION
 
     @classmethod
-    def from_dict(cls, fields: object) -> 'Settings':
+    def from_dict(cls, fields: object) -> 'GuardSettings':
         """Read what :func:`dataclasses.asdict` made.
 
         :param fields: anything

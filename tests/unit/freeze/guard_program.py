@@ -137,7 +137,7 @@ def new_client(state: pathlib.Path, socket_path: str | None = None,
                what: str = 'guard') -> guard_client.GuardClient:
     """The client of a guard on fake guests."""
     return guard_client.GuardClient(
-        wire.Settings('fake:///', str(state / 'leases'), 1, 1, 0.05),
+        wire.GuardSettings('fake:///', str(state / 'leases'), 1, 1, 0.05),
         socket_path, guard_command(state, what))
 
 

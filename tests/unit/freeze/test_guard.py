@@ -151,7 +151,7 @@ class LeaseWatcherTest(GuardTestCase):
     def _start(self, lease: leases.Lease) -> lease_watcher.LeaseWatcher:
         watch = lease_watcher.LeaseWatcher(
             lease, self.directory, self.hypervisor.open,
-            wire.Settings('fake:///', str(self.path), 1, 1, 0.01),
+            wire.GuardSettings('fake:///', str(self.path), 1, 1, 0.01),
             machines.REAL)
         watch.start()
         return watch
@@ -391,7 +391,7 @@ class SessionTest(GuardTestCase):
         self.assertFalse(self.thread.is_alive())
 
     def _settings(self, **changes: object) -> dict[str, object]:
-        return dataclasses.asdict(wire.Settings(
+        return dataclasses.asdict(wire.GuardSettings(
             'fake:///', str(self.path), 1, 1, 0.01)) | changes
 
     def _ask(self, request: dict[str, object]) -> None:

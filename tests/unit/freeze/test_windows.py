@@ -76,7 +76,8 @@ def new_window(domain: fixture.FakeDomain, thaw_timeout: float = 0.05,
     return windows.Window(
         guest_agent.Agent(lambda: domain, guest_agent.Timeouts(1, 1, 1)),
         lease or FakeLease(), 'guest',
-        windows.Limits(longest, thaw_timeout, 0.01), machines.REAL, is_saved)
+        windows.WindowLimits(longest, thaw_timeout, 0.01), machines.REAL,
+        is_saved)
 
 
 @contextlib.contextmanager
@@ -133,7 +134,8 @@ class FrozenTest(unittest.TestCase):
         listing.preflight()
         with frozen(windows.Window(
                 listing, self.lease, 'guest',
-                windows.Limits(60, 0.05, 0.01), machines.REAL)) as opened:
+                windows.WindowLimits(60, 0.05, 0.01),
+                machines.REAL)) as opened:
             pass
         self.assertEqual(listing.listed, opened.evidence.listed)
         self.assertIn('all filesystems that',
