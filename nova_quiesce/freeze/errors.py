@@ -65,6 +65,15 @@ class GuestNotRunning(NotFrozen):
             'it')
 
 
+class GuestRestarted(NotFrozen):
+    """The guest began anew while its freeze was prepared."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            'the instance was restarted just before it was to be frozen; try '
+            'again')
+
+
 class GuestGone(NotFrozen):
     """The domain no longer exists."""
 

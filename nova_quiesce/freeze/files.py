@@ -137,16 +137,14 @@ class Opened(typing.NamedTuple):
         """
         with self._new(content) as file:
             try:
-                # Unlike a rename, this never replaces another's file.
-                os.link(NEW, name, src_dir_fd=self.descriptor,
-                        dst_dir_fd=self.descriptor, follow_symlinks=False)
-            finally:
-                os.unlink(NEW, dir_fd=self.descriptor)
-            try:
+                self._link(name)
                 self._settle(file)
+            except FileExistsError:
+                raise
             except OSError:
-                # It is not there, as the caller is told.
-                os.unlink(name, dir_fd=self.descriptor)
+                # It is not there, as the caller is told: what failed may have
+                # been done all the same.
+                self._unlink_same(name, file)
                 raise
 
     def write(self, name: str, content: bytes) -> None:
@@ -182,6 +180,23 @@ class Opened(typing.NamedTuple):
             file.write(content)
             file.flush()
             yield file.fileno()
+
+    def _link(self, name: str) -> None:
+        try:
+            # Unlike a rename, this never replaces another's file.
+            os.link(NEW, name, src_dir_fd=self.descriptor,
+                    dst_dir_fd=self.descriptor, follow_symlinks=False)
+        finally:
+            os.unlink(NEW, dir_fd=self.descriptor)
+
+    def _unlink_same(self, name: str, file: int) -> None:
+        try:
+            found = os.stat(
+                name, dir_fd=self.descriptor, follow_symlinks=False)
+        except FileNotFoundError:
+            return
+        if os.path.samestat(found, os.fstat(file)):
+            os.unlink(name, dir_fd=self.descriptor)
 
     def _settle(self, file: int) -> None:
         # Last, so that a journalling filesystem writes all of it at once.

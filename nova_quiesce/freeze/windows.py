@@ -103,6 +103,7 @@ class Window:
         self._lease.take()
         lease = self._lease.lease
         try:
+            self._refuse_restarted(lease)
             self._prepare_deadline()
             self._started = self._machine.monotonic()
             self._frozen = self._agent.freeze()
@@ -122,6 +123,12 @@ class Window:
             self._answered.set()
         LOG.info('Guest %(name)s: froze %(count)d filesystems',
                  {'name': self._name, 'count': self._frozen})
+
+    def _refuse_restarted(self, lease: leases.Lease) -> None:
+        # To write the lease may have taken long. A freeze of another start of
+        # the domain than the lease's would be taken for over.
+        if self._agent.presence().domain_id != lease.domain_id:
+            raise errors.GuestRestarted()
 
     def _prepare_deadline(self) -> None:
         try:

@@ -208,6 +208,18 @@ class HoldTest(PreparedTestCase):
             with self.assertRaisesRegex(leases.LeaseError, 'No space'):
                 self.directory.acquire(new_lease())
 
+    def test_link_that_fails_and_was_made(self) -> None:
+        link = os.link
+
+        def fail(*arguments: object, **kwargs: object) -> None:
+            link(*arguments, **kwargs)  # type: ignore[arg-type]
+            raise OSError(5, 'Input/output error')
+
+        with mock.patch('os.link', fail):
+            with self.assertRaisesRegex(leases.LeaseError, 'Input/output'):
+                self.directory.acquire(new_lease())
+        self.directory.acquire(new_lease())
+
     def test_synced_before_it_is_held(self) -> None:
         with mock.patch('os.fsync', autospec=True,
                         side_effect=os.fsync) as fsync:

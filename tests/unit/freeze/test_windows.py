@@ -141,6 +141,14 @@ class FrozenTest(unittest.TestCase):
         self.assertIn('all filesystems that',
                       opened.evidence.tally.stayed_frozen())
 
+    def test_restarted_while_its_lease_was_written(self) -> None:
+        """Its lease, of another start, would be taken for over."""
+        self.domain.number += 1
+        with self.assertRaises(errors.GuestRestarted):
+            new_window(self.domain, lease=self.lease).open()
+        self.assertEqual([], self.domain.calls)
+        self.assertFalse(self.lease.is_held)
+
     def test_deadline_counts_from_the_answer(self) -> None:
         self.domain.after['fsFreeze'] = lambda: time.sleep(1.5)
         with frozen(new_window(

@@ -1,0 +1,77 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Tries several faults in one run, at random, as long as it is told.
+
+``python -m tests.simulation --seconds 600`` prints the seed of each run in
+which a promise is broken, and its story; ``--seed`` with ``--runs 1`` tells
+that one again.
+"""
+
+import argparse
+import logging
+import random
+import sys
+import time
+
+from tests.simulation import runs
+from tests.simulation import world
+
+
+def new_run(seed: int, count: int) -> tuple[str, runs.Run]:
+    """Make a run of a seed.
+
+    :param seed: of all that is chosen for it
+    :param count: how many faults it has at the most
+    :returns: what it is, and the run
+    """
+    chosen = random.Random(seed)
+    name = chosen.choice(sorted(runs.PATHS))
+    is_required = chosen.random() < 0.5
+    faults = {
+        chosen.randrange(60): chosen.choice(list(world.Fault))
+        for _ in range(chosen.randint(1, count))}
+    return ('%s, %s' % (name, 'required' if is_required else 'preferred'),
+            runs.Run(runs.PATHS[name], is_required, seed, faults))
+
+
+def main() -> int:
+    """Do as the command line says.
+
+    :returns: 1 if a promise was broken
+    """
+    parser = argparse.ArgumentParser(
+        prog='python -m tests.simulation', description=__doc__)
+    parser.add_argument('--seconds', type=float, default=60)
+    parser.add_argument('--seed', type=int, default=0,
+                        help='of the first run; each next one has one more')
+    parser.add_argument('--runs', type=int, default=sys.maxsize)
+    parser.add_argument('--faults', type=int, default=3,
+                        help='the most faults of one run')
+    arguments = parser.parse_args()
+    logging.disable(logging.CRITICAL)
+    end, done, broken = time.monotonic() + arguments.seconds, 0, 0
+    while done < arguments.runs and time.monotonic() < end:
+        seed = arguments.seed + done
+        what, run = new_run(seed, arguments.faults)
+        run.go()
+        done += 1
+        if run.problems or arguments.runs == 1:
+            broken += bool(run.problems)
+            print('seed %d, %s: %s%s\n' % (
+                seed, what, '; '.join(run.problems) or 'all promises kept',
+                run.story()))
+    print('%d runs, %d with broken promises' % (done, broken))
+    return 1 if broken else 0
+
+
+sys.exit(main())

@@ -1,0 +1,183 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Slips that the simulation has to notice, and the command that tries them.
+
+``python -m tests.simulation.mutants`` makes each of them in a copy of the
+tree, and has the tests of single faults look at it. It prints which test
+noticed it, and ends with 1 if one was not.
+"""
+
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import typing
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+class Mutant(typing.NamedTuple):
+    """One slip.
+
+    :ivar what: what somebody may have thought
+    :ivar module: where it is, below the package
+    :ivar right: a part of it that is there once
+    :ivar wrong: what it is replaced by
+    """
+
+    what: str
+    module: str
+    right: str
+    wrong: str
+
+
+MUTANTS = [
+    Mutant('a freeze that failed needs no thaw', 'freeze/windows',
+           """            self._new_thaw(lease, getattr(error, 'frozen', None),
+                           _settling(error)).run()
+            raise""", '            raise'),
+    Mutant('a thaw that is not confirmed is over', 'freeze/window_thaw',
+           "                  'thawing it', self._name)\n"
+           '        self._go_on()',
+           "                  'thawing it', self._name)"),
+    Mutant('no deadline', 'freeze/windows',
+           '            self._prepare_deadline()\n', ''),
+    Mutant('what is thawed at its deadline is good', 'freeze/windows',
+           '        self.close(lapse)', '        self.close()'),
+    Mutant('a late thaw is no lapse', 'freeze/windows',
+           '                closed_at > self._deadline):',
+           '                closed_at > self._deadline + 3600):'),
+    Mutant('a window that never opened keeps its lease', 'freeze/windows',
+           """            self._left.set()
+            self._lease.drop()
+            raise""", """            self._left.set()
+            raise"""),
+    Mutant('a lease outlasts its thaw', 'freeze/window_thaw',
+           '        self._watched.drop()', '        pass'),
+    Mutant('the guard is not told', 'freeze/watched_lease',
+           '            self._guard.watch(lease)\n', '            pass\n'),
+    Mutant('the guard hears of no release', 'freeze/watched_lease',
+           '                self._guard.defer(self._guard.release, lease.id)',
+           '                pass'),
+    Mutant('the guard has no deadline of its own', 'freeze/guard/watcher',
+           'self._ended.wait(None if self._deadline is None else max(\n'
+           '            0, self._deadline - self._machine.monotonic()))',
+           'self._ended.wait()'),
+    Mutant('a guard that ends a watch does nothing',
+           'freeze/guard/lease_watcher',
+           '        outcome = self._thawing.run(self._tell, self._wait)',
+           '        outcome = None'),
+    Mutant('the guard leaves the lease', 'freeze/guard/lease_watcher',
+           '            self._remove_lease()\n', '            pass\n'),
+    Mutant('recovery trusts the lease to have been in time',
+           'freeze/recovery',
+           '        outcome = thaw.run(\n'
+           '            functools.partial(self._tell, instance_uuid), '
+           'self._wait)',
+           "        outcome = thawing.Outcome('it was long ago')"),
+    Mutant('recovery leaves the lease', 'freeze/recovery',
+           '                self._directory.release(lease)\n',
+           '                pass\n'),
+    Mutant('no recovery', 'freeze/freezer',
+           'self._machine).run(self._settings.thaw)', 'self._machine)'),
+    Mutant('a freeze cannot land after the thaw', 'freeze/thawing',
+           'LOST_COMMAND = 45.0', 'LOST_COMMAND = 0.0'),
+    Mutant('one try to thaw is enough', 'freeze/thawing',
+           '            if not wait(self.pause()):\n',
+           '            if wait(self.pause()) or True:\n'),
+    Mutant('a thaw that was not sent was one', 'freeze/thawing',
+           '            self._asks_first = False\n            raise\n'
+           '        except errors.ThawRefused',
+           "            return Outcome('it was sent')\n"
+           '        except errors.ThawRefused'),
+    Mutant('a thaw of none was one', 'freeze/thawing',
+           '        if self._left is None and count:',
+           '        if self._left is None:'),
+    Mutant('no answer is as good as a refusal', 'freeze/replies',
+           '        return Reply.ANSWERED_NO\n    return Reply.UNKNOWN',
+           '        return Reply.ANSWERED_NO\n    return Reply.NEVER_SENT'),
+    Mutant('a freeze that nobody heard of is proven', 'snapshots',
+           '            self.record = consistency.judge(window.close())',
+           '            window.close()\n'
+           '            self.record = consistency.Record(\n'
+           "                consistency.Level.FILESYSTEM, 'it froze')"),
+    Mutant('what is required is not checked', 'snapshots',
+           '            raise errors.QuiesceError(self.record.reason)',
+           '            pass'),
+    Mutant('the counts need not be the same', 'consistency',
+           'if evidence.thawed < evidence.frozen:',
+           'if evidence.thawed < 0:'),
+    Mutant('an unconfirmed thaw proves a freeze', 'consistency',
+           'if evidence.thawed is None:', 'if False:'),
+    Mutant('a window that spans two calls ends by itself',
+           'freeze/spanning_windows',
+           '        span.window.close()\n        return was_open',
+           '        return was_open'),
+    Mutant('a file whose link failed is not there', 'freeze/files',
+           '                self._unlink_same(name, file)\n', ''),
+    Mutant('a restarted guest is the same one', 'freeze/leases',
+           'lease.domain_id != presence.domain_id', 'False'),
+    Mutant('an agent is not limited in time', 'freeze/agent_commands',
+           '            self._domain.agentSetResponseTimeout(seconds, 0)',
+           '            self._domain.agentSetResponseTimeout(3600, 0)'),
+]
+
+
+def try_one(mutant: Mutant) -> str | None:
+    """Have the tests look at a tree with one slip.
+
+    :param mutant: the slip
+    :returns: the name of the test that noticed it; None if none did
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        tree = pathlib.Path(scratch)
+        for name in ('nova_quiesce', 'tests'):
+            shutil.copytree(ROOT / name, tree / name,
+                            ignore=shutil.ignore_patterns('__pycache__'))
+        path = tree / 'nova_quiesce' / (mutant.module + '.py')
+        text = path.read_text()
+        if text.count(mutant.right) != 1:
+            raise ValueError('%s: not there once: %r' % (
+                mutant.module, mutant.right))
+        path.write_text(text.replace(mutant.right, mutant.wrong))
+        done = subprocess.run(
+            [sys.executable, '-m', 'unittest', '--failfast',
+             'tests.simulation.test_single_faults'],
+            cwd=tree, env={**os.environ, 'PYTHONPATH': str(tree)},
+            capture_output=True, text=True)
+    found = re.search(r'^(?:FAIL|ERROR): (\w+)', done.stderr, re.MULTILINE)
+    if done.returncode == 0:
+        return None
+    return found[1] if found else done.stderr[-300:]
+
+
+def main() -> int:
+    """Try them all.
+
+    :returns: 1 if one was not noticed
+    """
+    missed = 0
+    for mutant in MUTANTS:
+        noticed = try_one(mutant)
+        missed += noticed is None
+        print('%-45s %s' % (mutant.what, noticed or 'NOT NOTICED'),
+              flush=True)
+    print('%d slips, %d not noticed' % (len(MUTANTS), missed))
+    return 1 if missed else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

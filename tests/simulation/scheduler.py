@@ -1,0 +1,268 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""A machine whose time is virtual, and whose threads run one at a time.
+
+The tasks are real threads, because the code that they run is the real one.
+But only the task that has the baton runs. It gives the baton back wherever it
+waits, and then the one that goes on is chosen here: by a seeded generator, so
+that a run can be repeated, and by the clock, which stands still while anybody
+can go on.
+"""
+
+from collections import abc
+import contextlib
+import datetime
+import random
+import threading
+
+_EPOCH = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+#: Seconds of real time after which a task that does not give the baton back
+#: waits for something that is not simulated.
+_STUCK = 60
+
+
+class Unwound(BaseException):
+    """The run is over, or the process of this task is; nothing counts now."""
+
+
+class Deadlock(Exception):
+    """Somebody waits who will never be woken; the text says for what."""
+
+
+class Process:
+    """Tasks that die together.
+
+    :param name: of the process, for the story
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.is_dead = False
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+class Task:
+    """A task of a process, in a thread of its own."""
+
+    def __init__(self, scheduler: 'Scheduler', process: Process, name: str,
+                 target: abc.Callable[[], object]) -> None:
+        self.process = process
+        self.name = name
+        self.is_over = False
+        self.error: BaseException | None = None
+        #: Tells whether it can go on, and since when it can in any case.
+        self.is_ready: abc.Callable[[], bool] = lambda: True
+        self.until: float | None = None
+        self.baton = threading.Semaphore(0)
+        self._scheduler = scheduler
+        self._target = target
+        self._thread = threading.Thread(
+            target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        self.baton.acquire()
+        try:
+            if not self._scheduler.is_over and not self.process.is_dead:
+                self._target()
+        except Unwound:
+            pass
+        except BaseException as error:
+            self.error = error
+        finally:
+            self.is_over = True
+            self._scheduler.give_back()
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait for its end."""
+        self._scheduler.wait(lambda: self.is_over, timeout)
+
+    def is_alive(self) -> bool:
+        """Tell whether it has not ended."""
+        return not self.is_over
+
+    def end_thread(self) -> None:
+        """Wait for the end of its real thread, once the run is over."""
+        self._thread.join(_STUCK)
+
+
+class Scheduler:
+    """The tasks, and the clock.
+
+    :param seed: of the choice which task goes on
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        self.now = 1000.0
+        self.is_over = False
+        self.tasks: list[Task] = []
+        #: Those that ended with an error.
+        self.failed: list[Task] = []
+        self.current: Task | None = None
+        self._random = random.Random(seed)
+        self._baton = threading.Semaphore(0)
+
+    def start(self, process: Process, name: str,
+              target: abc.Callable[[], object]) -> Task:
+        """Have a task run, from its first turn on."""
+        self.check()
+        task = Task(self, process, name, target)
+        self.tasks.append(task)
+        return task
+
+    def wait(self, is_ready: abc.Callable[[], bool],
+             timeout: float | None = None) -> bool:
+        """Let others run until something is so, or for some time.
+
+        :returns: whether it is so
+        """
+        self.check()
+        task = self.current
+        assert task is not None, 'only a task can wait'
+        task.is_ready = is_ready
+        task.until = None if timeout is None else self.now + max(0, timeout)
+        self.give_back()
+        task.baton.acquire()
+        self.check()
+        return is_ready()
+
+    def switch(self) -> None:
+        """Let another task run, if there is one that can."""
+        self.wait(lambda: True)
+
+    def give_back(self) -> None:
+        """Give the baton back to the scheduler."""
+        self._baton.release()
+
+    def run(self, until: float) -> None:
+        """Run the tasks until a time, or until nobody has anything to do.
+
+        :raises Deadlock: a task hangs in something that is not simulated
+        """
+        while True:
+            task = self._choose(until)
+            if task is None:
+                self.now = max(self.now, until)
+                return
+            self.current = task
+            task.baton.release()
+            if not self._baton.acquire(timeout=_STUCK):
+                raise Deadlock('task %s hangs' % task.name)
+            self.current = None
+            self.failed += [one for one in self.tasks if one.error]
+            self.tasks = [one for one in self.tasks if not one.is_over]
+
+    def _choose(self, until: float) -> Task | None:
+        while True:
+            alive = [one for one in self.tasks if not one.process.is_dead]
+            ready = [one for one in alive if one.is_ready() or (
+                one.until is not None and one.until <= self.now)]
+            if ready:
+                return self._random.choice(ready)
+            times = [one.until for one in alive if one.until is not None]
+            if not times or min(times) > until:
+                return None
+            self.now = min(times)
+
+    def close(self) -> None:
+        """End all threads, those of processes that died, too."""
+        self.is_over = True
+        for task in self.tasks:
+            task.baton.release()
+        for task in self.tasks:
+            task.end_thread()
+
+    def check(self) -> None:
+        """See that the run goes on, and the process of this task.
+
+        :raises Unwound: one of them does not
+        """
+        if self.is_over or (
+                self.current is not None and self.current.process.is_dead):
+            raise Unwound()
+
+
+class _Event:
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
+        self._is_set = False
+
+    def set(self) -> None:
+        self._is_set = True
+
+    def is_set(self) -> bool:
+        return self._is_set
+
+    def wait(self, timeout: float | None = None) -> bool:
+        return self._scheduler.wait(self.is_set, timeout)
+
+
+class _Lock(contextlib.AbstractContextManager[None]):
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
+        self._is_held = False
+
+    def __enter__(self) -> None:
+        self._scheduler.wait(lambda: not self._is_held)
+        self._is_held = True
+
+    def __exit__(self, *_error: object) -> None:
+        self._is_held = False
+
+
+class SimulatedMachine:
+    """The machine of one process, for the freeze room.
+
+    :param scheduler: of all processes
+    :param process: whose tasks it starts
+    :ivar boot: the id of the host's boot
+    """
+
+    def __init__(self, scheduler: Scheduler, process: Process,
+                 boot: abc.Callable[[], str]) -> None:
+        self._scheduler = scheduler
+        self._process = process
+        self._boot = boot
+
+    def monotonic(self) -> float:
+        """Return the virtual seconds of this boot."""
+        return self._scheduler.now
+
+    def now(self) -> datetime.datetime:
+        """Return the virtual time of day."""
+        return _EPOCH + datetime.timedelta(seconds=self._scheduler.now)
+
+    def sleep(self, seconds: float) -> None:
+        """Do nothing for so long."""
+        self._scheduler.wait(lambda: False, seconds)
+
+    def boot_id(self) -> str:
+        """Tell which boot of the host this is."""
+        return self._boot()
+
+    def event(self) -> _Event:
+        """Make a new event, which has not happened."""
+        return _Event(self._scheduler)
+
+    def lock(self) -> _Lock:
+        """Make a new lock, to be held for a ``with`` block."""
+        return _Lock(self._scheduler)
+
+    def start(self, name: str, target: abc.Callable[..., object],
+              *arguments: object) -> Task:
+        """Run something in a task of this process."""
+        return self._scheduler.start(
+            self._process, name, lambda: target(*arguments))
+
