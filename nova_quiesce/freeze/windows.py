@@ -127,7 +127,10 @@ class Window:
     def _refuse_restarted(self, lease: leases.Lease) -> None:
         # To write the lease may have taken long. A freeze of another start of
         # the domain than the lease's would be taken for over.
-        if self._agent.presence().domain_id != lease.domain_id:
+        number = self._agent.presence().domain_id
+        if number is None:
+            raise errors.GuestGone()
+        if number != lease.domain_id:
             raise errors.GuestRestarted()
 
     def _prepare_deadline(self) -> None:

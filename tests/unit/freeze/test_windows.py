@@ -149,6 +149,12 @@ class FrozenTest(unittest.TestCase):
         self.assertEqual([], self.domain.calls)
         self.assertFalse(self.lease.is_held)
 
+    def test_gone_while_its_lease_was_written(self) -> None:
+        self.domain.defined = False
+        with self.assertRaises(errors.GuestGone):
+            new_window(self.domain, lease=self.lease).open()
+        self.assertFalse(self.lease.is_held)
+
     def test_deadline_counts_from_the_answer(self) -> None:
         self.domain.after['fsFreeze'] = lambda: time.sleep(1.5)
         with frozen(new_window(
