@@ -43,7 +43,8 @@ class FormatTestCase(copies.CopyTestCase):
     image_format = 'qcow2'
     is_compressed = False
 
-    def test_what_is_written_during_the_copy_is_not_in_it(self) -> None:
+    def write_during_the_copy(self) -> None:
+        """What is written then is not in the image, and the rest is."""
         self.require()
         old = self.fill(FILL_MIB)
         domain_id = self.domain_id()
@@ -101,6 +102,9 @@ class FormatTestCase(copies.CopyTestCase):
 class QcowDiskTest(FormatTestCase):
     """The disk is a qcow2, and so is the image. It needs no file."""
 
+    def test_what_is_written_during_the_copy_is_not_in_it(self) -> None:
+        self.write_during_the_copy()
+
     def test_required_and_dead_agent(self) -> None:
         self.require()
         with self.dead_agent():
@@ -136,6 +140,9 @@ class RawDiskTest(FormatTestCase):
     options: typing.ClassVar = {'libvirt': {'images_type': 'raw'}}
     image_format = 'raw'
 
+    def test_what_is_written_during_the_copy_is_not_in_it(self) -> None:
+        self.write_during_the_copy()
+
 
 class CompressedTest(FormatTestCase):
     """The disk is raw, and the image is a qcow2, compressed, in a file."""
@@ -145,6 +152,9 @@ class CompressedTest(FormatTestCase):
         'snapshot_compression': True}}
     is_compressed = True
 
+    def test_what_is_written_during_the_copy_is_not_in_it(self) -> None:
+        self.write_during_the_copy()
+
 
 class FileTest(FormatTestCase):
     """The disk is raw, and the image a qcow2 in a file, by an option."""
@@ -152,6 +162,9 @@ class FileTest(FormatTestCase):
     options: typing.ClassVar = {
         'libvirt': {'images_type': 'raw', 'snapshot_image_format': 'qcow2'},
         'quiesce': {'direct_upload': False}}
+
+    def test_what_is_written_during_the_copy_is_not_in_it(self) -> None:
+        self.write_during_the_copy()
 
     def test_nova_compute_killed_during_the_copy(self) -> None:
         self.kill_nova_compute_during_the_copy()
