@@ -57,15 +57,18 @@ class AgentCommands:
         try:
             answer = command(domain)
         except Exception as error:
-            if not is_limit_kept:
-                _unlimit(domain)
-            raise replies.Failure(replies.reply_of(error), error) from error
+            failure = replies.Failure(replies.reply_of(error), error)
         except BaseException:
             if not is_limit_kept:
                 _unlimit(domain)
             raise
-        _unlimit(domain)
-        return answer
+        else:
+            _unlimit(domain)
+            return answer
+        # Not where the error is at hand, which would be kept with this one.
+        if not is_limit_kept:
+            _unlimit(domain)
+        raise failure
 
     def forget_domain(self) -> None:
         """Have the domain found anew for the next command."""
@@ -76,7 +79,7 @@ class AgentCommands:
 
         :param failure: the command's
         """
-        if isinstance(failure.cause, errors.GuestGone):
+        if isinstance(failure.obstacle, errors.GuestGone):
             return True
         if failure.code == libvirt.VIR_ERR_NO_DOMAIN:
             return True

@@ -110,7 +110,7 @@ class Agent:
             return filesystems.parse(self._commands.send(
                 self._timeouts.ask, lambda domain: domain.fsInfo()))
         except replies.Failure as failure:
-            if isinstance(failure.cause, UnicodeDecodeError):
+            if failure.is_undecodable:
                 # Of libvirt's binding: the guest's text is no text.
                 LOG.debug('A guest agent lists filesystems with names that '
                           'cannot be read')
@@ -258,8 +258,8 @@ def _explain_thaw(failure: replies.Failure) -> errors.ThawFailed:
 
 def _explain_never_sent(failure: replies.Failure,
                         seconds: int) -> errors.NotFrozen:
-    if isinstance(failure.cause, errors.NotFrozen):
-        return failure.cause
+    if failure.obstacle is not None:
+        return failure.obstacle
     if failure.is_not_taken():
         return errors.AgentUnresponsive(min(seconds, replies.SYNCHRONIZATION))
     explanations: dict[int | None, type[errors.NotFrozen]] = {
