@@ -29,6 +29,7 @@ from nova_quiesce.freeze import errors
 from nova_quiesce.freeze import filesystems
 from nova_quiesce.freeze import frozen_state
 from nova_quiesce.freeze import replies
+from nova_quiesce.freeze import response_limits
 
 LOG = logging.getLogger(__name__)
 
@@ -49,19 +50,25 @@ class Agent:
     :param mountpoints: of the filesystems to freeze; empty for all
     :param is_strict: whether a freeze that is known to leave out a
         filesystem counts as failed
+    :param limit: the time limit of the agent; None where nobody else of this
+        process uses it
+    :ivar limit: the same
     :ivar listed: the filesystems that the guest had at the preflight; None
         where the agent would not tell
     """
 
     def __init__(self, lookup: domains.Lookup, timeouts: Timeouts,
                  mountpoints: tuple[str, ...] = (),
-                 is_strict: bool = False) -> None:
+                 is_strict: bool = False,
+                 limit: response_limits.ResponseLimit | None = None) -> None:
+        self.limit = limit or response_limits.ResponseLimit()
         self.mountpoints = mountpoints
         self.listed: filesystems.Listing = None
         self._is_strict = is_strict
         self._lookup = lookup
         self._timeouts = timeouts
-        self._commands = agent_commands.AgentCommands(lookup)
+        self._commands = agent_commands.AgentCommands(
+            lookup, self.limit)
 
     def presence(self) -> domains.Presence:
         """Find out where the guest is now.
