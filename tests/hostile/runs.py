@@ -173,8 +173,7 @@ class Run:
         return self
 
     def connect(self) -> domains.Connection:
-        """Open a connection; of its domain, no more is there than is called.
-        """
+        """Open a connection, with no more of it than is called."""
         return typing.cast(domains.Connection, self._connection)
 
     def _machine(self, process: str) -> machines.Machine:
