@@ -45,8 +45,8 @@ MOST_LATE_COMMANDS = 60
 MOST_TASKS = 6
 #: The most memory that a run takes, in bytes: much less than one huge answer.
 MOST_MEMORY = 4 << 20
-#: The most real time that a run takes, in seconds.
-LONGEST_RUN = 5.0
+#: The most processor time that a run takes, in seconds.
+LONGEST_RUN = 2.0
 #: What a snapshot of the other guest takes, in seconds.
 NEIGHBOURS = 0.1101
 
@@ -197,6 +197,6 @@ def judge_memory(peak: int) -> abc.Iterator[str]:
 
 
 def judge_time(seconds: float) -> abc.Iterator[str]:
-    """Judge how long a run took, in seconds of real time."""
+    """Judge how long a run took, in seconds of processor time."""
     if seconds > LONGEST_RUN:
         yield 'the run took %.1f s' % seconds
