@@ -28,6 +28,7 @@ from oslo_log import log as logging
 
 from nova_quiesce import consistency
 from nova_quiesce.freeze import errors
+from nova_quiesce.freeze import machines
 from nova_quiesce.nova import seams
 from nova_quiesce.record import action_events
 from nova_quiesce.record import glance
@@ -71,9 +72,12 @@ class Recorder:
     :param host: the name of this compute host
     :param options: the operator's; what is required and not proven is put
         away, whatever they say
+    :param machine: whose clock tells what is late
     """
 
-    def __init__(self, host: str, options: Options) -> None:
+    def __init__(self, host: str, options: Options,
+                 machine: machines.Machine = machines.REAL) -> None:
+        self._machine = machine
         self._host = host
         self._options = options
 
@@ -117,11 +121,12 @@ class Recorder:
                              duty: record_duty.RecordDuty) -> str | None:
         if action_events.has_failed(duty.request_id, duty.instance_uuid):
             return _NO_IMAGE
+        now = self._machine.now()
         if duty.snapshot_ids is None:
-            how, is_over = _NO_LIST, duty.age > LATEST_LIST
+            how, is_over = _NO_LIST, now - duty.began > LATEST_LIST
         else:
             how, is_over = 'there is no image of it', (
-                context is not None and duty.listed_for > LATEST_IMAGE)
+                context is not None and duty.listed_for(now) > LATEST_IMAGE)
         if is_over:
             LOG.log(logging.ERROR if duty.is_required else logging.INFO,
                     'Request %(request)s for a volume-backed snapshot of '
@@ -145,7 +150,7 @@ class Recorder:
         are_recorded = [self._record_on_snapshot(context, one, verdict)
                         for one in snapshot_ids]
         if not (is_recorded and all(are_recorded)) and (
-                duty.listed_for <= LATEST_RECORD):
+                duty.listed_for(self._machine.now()) <= LATEST_RECORD):
             return None
         return 'image %s has consistency level %s: %s%s' % (
             image['id'], verdict.level, verdict.reason,

@@ -62,7 +62,7 @@ class OpenRequestsTest(unittest.TestCase):
     def _stop(self, started: open_requests.OpenRequests) -> None:
         started.stop()
         for thread in threading.enumerate():
-            if thread.name.startswith('record-'):
+            if thread.name.startswith(('record-', 'late-')):
                 thread.join(SOON)
 
     def _attempt(self, context: object, duty: record_duty.RecordDuty,
