@@ -64,6 +64,23 @@ def clear(host: typing.Any) -> None:
                    'error': error})
 
 
+def end(host: typing.Any) -> None:
+    """End the jobs of this host's snapshots, and remove what those leave.
+
+    Never raises. A snapshot that is under way may begin its job yet, so that
+    other files stay for the next nova-compute.
+
+    :param host: Nova's handle of the hypervisor
+    """
+    places = workplace.of_this_host()
+    try:
+        for guest in host.list_guests(only_running=True):
+            _end(guest._domain, places)
+    except Exception as error:
+        LOG.error('What jobs of snapshots there are is not known, and the '
+                  'next nova-compute ends them: %s', error)
+
+
 def go_on(host: typing.Any, leases: leased_jobs.LeasedJobs) -> None:
     """Go on with the jobs that an earlier nova-compute left. Never raises.
 

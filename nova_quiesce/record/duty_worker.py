@@ -91,9 +91,12 @@ class DutyWorker:
 
     @property
     def lacks_authority(self) -> bool:
-        """True if another request's authority could bring it on."""
+        """True if another request's authority could bring it on.
+
+        Its own may have come to nothing by the time that no thread works.
+        """
         return self.duty.verdict is not None and (
-            self._context is None or self._has_failed)
+            self._context is None or self._has_failed or not self._thread)
 
     def use(self, context: seams.RequestContext) -> None:
         """Work with the authority of this request from now on.

@@ -142,12 +142,21 @@ class OpenRequests:
             LOG.error('What a snapshot of instance %(uuid)s owes is not '
                       'written down, so it is not quiesced: %(error)s',
                       {'uuid': instance_uuid, 'error': error})
+            self._take_back(duty)
             raise DutyNotWritten() from error
         worker = self._add(duty, context)
         if duty.request_id in self._given_up:
             # While it was written: a disk may be slow.
             worker.end('nova-api gave it up')
             raise exception.GivenUp()
+
+    def _take_back(self, duty: record_duty.RecordDuty) -> None:
+        # What failed may have been done all the same.
+        try:
+            self._directory.end(duty.stored)
+        except duties.DutyError as error:
+            LOG.error('It may be there until nova-compute is started again, '
+                      'and is nothing that is owed: %s', error)
 
     def is_wanted(self, request_id: str) -> bool:
         """Tell whether nova-api still waits for a request.

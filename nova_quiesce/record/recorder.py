@@ -42,13 +42,15 @@ LATEST_IMAGE = datetime.timedelta(minutes=10)
 #: No cast is on its way for longer.
 LATEST_LIST = datetime.timedelta(hours=24)
 
-#: After this, what Glance or Cinder does not take is not tried again.
+#: After this, what Glance or Cinder does not take is not tried again, and no
+#: image is waited for that its upload left incomplete.
 LATEST_RECORD = datetime.timedelta(hours=24)
 
 _CRASH = consistency.Level.CRASH.value
 _COMPLETE = ('active', 'deactivated')
 _ACTIVE = 'active'
 _NO_IMAGE = 'nova-api made no image'
+_NEVER_COMPLETE = 'nova-api never completed image %s'
 _NO_LIST = 'nova-api never told its volume snapshots'
 
 
@@ -138,8 +140,9 @@ class Recorder:
     def _settle(self, context: seams.RequestContext,
                 duty: record_duty.RecordDuty, image: glance.Image,
                 save: Save) -> str | None:
+        is_late = duty.listed_for(self._machine.now()) > LATEST_RECORD
         if duty.verdict is None or image['status'] not in _COMPLETE:
-            return None
+            return _NEVER_COMPLETE % image['id'] if is_late else None
         snapshot_ids = duty.snapshot_ids or ()
         verdict = duty.verdict.on(snapshot_ids)
         if duty.is_required and verdict.level == _CRASH:
@@ -149,8 +152,7 @@ class Recorder:
         is_recorded = self._record(context, image, verdict)
         are_recorded = [self._record_on_snapshot(context, one, verdict)
                         for one in snapshot_ids]
-        if not (is_recorded and all(are_recorded)) and (
-                duty.listed_for(self._machine.now()) <= LATEST_RECORD):
+        if not (is_recorded and all(are_recorded)) and not is_late:
             return None
         return 'image %s has consistency level %s: %s%s' % (
             image['id'], verdict.level, verdict.reason,

@@ -12,6 +12,9 @@
 
 """Which backup jobs are this host's own."""
 
+import os
+import tempfile
+import types
 import unittest
 from unittest import mock
 
@@ -70,3 +73,36 @@ class FindTest(unittest.TestCase):
                     libvirt.VIR_ERR_SYSTEM_ERROR, 'socket is closed')), \
                 self.assertRaises(libvirt.libvirtError):
             leftovers.find(self.domain, PLACES)
+
+
+class EndTest(unittest.TestCase):
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.domain = fixture.FakeDomain()
+        self.host = types.SimpleNamespace(list_guests=mock.Mock(
+            return_value=[types.SimpleNamespace(_domain=self.domain)]))
+        scratch = self.enterContext(tempfile.TemporaryDirectory())
+        self.enterContext(mock.patch.object(
+            workplace, 'of_this_host', autospec=True,
+            return_value=workplace.Places(scratch, 'host')))
+        self.ours, self.begins = (
+            os.path.join(scratch, 'quiesce-host-%s' % one)
+            for one in ('abcd_123', 'abcd_124'))
+        for path in (self.ours, self.begins):
+            os.mkdir(path)
+
+    def test_what_is_under_way_keeps_its_files(self) -> None:
+        """It may have been prepared, and begin its job yet."""
+        self.domain.backup = job_in(self.ours)
+        with self.assertLogs('nova_quiesce.copy.leftovers', 'WARNING'):
+            leftovers.end(self.host)
+        self.assertIsNone(self.domain.backup)
+        self.assertFalse(os.path.exists(self.ours))
+        self.assertTrue(os.path.exists(self.begins))
+
+    def test_hypervisor_that_is_away(self) -> None:
+        self.host.list_guests.side_effect = RuntimeError
+        with self.assertLogs('nova_quiesce.copy.leftovers', 'ERROR'):
+            leftovers.end(self.host)
+        self.assertTrue(os.path.exists(self.ours))

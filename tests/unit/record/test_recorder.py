@@ -153,6 +153,12 @@ class RecorderTest(unittest.TestCase):
                 ('s1',), test_record_duty.NOW)))
         self._assert_untouched()
 
+    def test_upload_that_does_not_end(self) -> None:
+        self.image['status'] = 'queued'
+        late = aged(self.duty, 2 * recorder.LATEST_RECORD)
+        self.assertIn('never completed', str(self._attempt(late)))
+        self._assert_untouched()
+
     def test_record_that_does_not_stay_is_no_end(self) -> None:
         self.calls.record_surely.return_value = False
         self.assertIsNone(self._attempt())
