@@ -23,8 +23,12 @@ import random
 import sys
 import time
 
+from tests.simulation import paths
 from tests.simulation import runs
 from tests.simulation import world
+
+#: A healthy run passes fewer, one with a fault more.
+_POINTS = 200
 
 
 def new_run(seed: int, count: int) -> tuple[str, runs.Run]:
@@ -35,13 +39,15 @@ def new_run(seed: int, count: int) -> tuple[str, runs.Run]:
     :returns: what it is, and the run
     """
     chosen = random.Random(seed)
-    name = chosen.choice(sorted(runs.PATHS))
-    is_required = chosen.random() < 0.5
+    name = chosen.choice(sorted(paths.PATHS))
+    path, is_required = paths.PATHS[name], chosen.random() < 0.5
+    kinds = [one for one in world.Fault
+             if path.is_of_api or one not in world.OF_CLOUD]
     faults = {
-        chosen.randrange(60): chosen.choice(list(world.Fault))
-        for _ in range(chosen.randint(1, count))}
+        chosen.randrange(_POINTS): chosen.choice(kinds)
+        for _ in range(chosen.randint(2, count))}
     return ('%s, %s' % (name, 'required' if is_required else 'preferred'),
-            runs.Run(runs.PATHS[name], is_required, seed, faults))
+            runs.Run(path, is_required, seed, faults))
 
 
 def main() -> int:

@@ -23,26 +23,37 @@ stands still while anybody can go on.
 from collections import abc
 import contextlib
 import datetime
+import math
 import random
 
 import greenlet
 
 _EPOCH = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+#: Turns of all tasks after which a run goes on for ever; most take some
+#: hundred.
+_MOST_TURNS = 100_000
 
 
 class Unwound(BaseException):
     """The run is over, or the process of this task is; nothing counts now."""
 
 
+class Endless(Exception):
+    """The run does not come to its end: somebody tries again and again."""
+
+
 class Process:
     """Tasks that die together.
 
     :param name: of the process, for the story
+    :ivar is_dead: whether it was killed
+    :ivar stopped_until: until when it gets no processor
     """
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.is_dead = False
+        self.stopped_until = 0.0
 
     def __repr__(self) -> str:
         return self.name
@@ -139,34 +150,52 @@ class Scheduler:
         task = self.current
         assert task is not None, 'only a task can wait'
         task.is_ready = is_ready
-        task.until = None if timeout is None else self.now + max(0, timeout)
+        task.until = None if timeout is None else self._later(timeout)
         self.main.switch()
         self.check()
         return is_ready()
+
+    def _later(self, seconds: float) -> float:
+        if seconds <= 0:
+            return self.now
+        # What is too short to be added to the time must not be no time.
+        return max(self.now + seconds, math.nextafter(self.now, math.inf))
 
     def switch(self) -> None:
         """Let another task run, if there is one that can."""
         self.wait(_always)
 
     def run(self, until: float) -> None:
-        """Run the tasks until a time, or until nobody has anything to do."""
-        while (task := self._choose(until)) is not None:
+        """Run the tasks until a time, or until nobody has anything to do.
+
+        :raises Endless: they have no end
+        """
+        for _ in range(_MOST_TURNS):
+            task = self._choose(until)
+            if task is None:
+                self.now = max(self.now, until)
+                return
             self.current = task
             task.go_on()
             self.current = None
             if task.is_over:
                 self.tasks.remove(task)
                 self.failed += [task] if task.error else []
-        self.now = max(self.now, until)
+        raise Endless('task %s of %s' % (task.name, task.process))
 
     def _choose(self, until: float) -> Task | None:
         while True:
             alive = [one for one in self.tasks if not one.process.is_dead]
-            ready = [one for one in alive if one.is_ready() or (
-                one.until is not None and one.until <= self.now)]
+            ready = [one for one in alive
+                     if one.process.stopped_until <= self.now and (
+                         one.is_ready() or (one.until is not None and
+                                            one.until <= self.now))]
             if ready:
                 return self._random.choice(ready)
-            times = [one.until for one in alive if one.until is not None]
+            times = [max(one.process.stopped_until, one.until)
+                     for one in alive if one.until is not None]
+            times += [one.process.stopped_until for one in alive
+                      if one.process.stopped_until > self.now]
             if not times or min(times) > until:
                 return None
             self.now = min(times)
