@@ -27,8 +27,9 @@ from tests.simulation import paths
 from tests.simulation import runs
 from tests.simulation import world
 
-#: A healthy run passes fewer, one with a fault more.
-_POINTS = 200
+#: The first fault is at one of the points of a healthy run, and the others
+#: come soon after, or some time.
+_POINTS, _DISTANCES = 140, (10, 40, 200)
 
 
 def new_run(seed: int, count: int) -> tuple[str, runs.Run]:
@@ -43,9 +44,10 @@ def new_run(seed: int, count: int) -> tuple[str, runs.Run]:
     path, is_required = paths.PATHS[name], chosen.random() < 0.5
     kinds = [one for one in world.Fault
              if path.is_of_api or one not in world.OF_CLOUD]
-    faults = {
-        chosen.randrange(_POINTS): chosen.choice(kinds)
-        for _ in range(chosen.randint(2, count))}
+    first = chosen.randrange(_POINTS)
+    numbers = [first, *(first + chosen.randrange(1, chosen.choice(_DISTANCES))
+                        for _ in range(chosen.randint(1, count - 1)))]
+    faults = {number: chosen.choice(kinds) for number in numbers}
     return ('%s, %s' % (name, 'required' if is_required else 'preferred'),
             runs.Run(path, is_required, seed, faults))
 
@@ -62,7 +64,7 @@ def main() -> int:
                         help='of the first run; each next one has one more')
     parser.add_argument('--runs', type=int, default=sys.maxsize)
     parser.add_argument('--faults', type=int, default=3,
-                        help='the most faults of one run')
+                        help='the most faults of one run, from 2 on')
     arguments = parser.parse_args()
     logging.disable(logging.CRITICAL)
     end, done, broken = time.monotonic() + arguments.seconds, 0, 0

@@ -67,10 +67,12 @@ class Job:
 
     :ivar description: the description
     :ivar is_ours: whether Nova began it
+    :ivar ended: when it ended
     """
 
     description: str
     is_ours: bool = True
+    ended: float | None = None
 
     def files(self) -> list[pathlib.Path]:
         """The paths of its socket and of its scratch file."""
@@ -89,7 +91,9 @@ class Guest:
     :ivar is_frozen: whether its filesystems are frozen
     :ivar hooks: each call of its hooks, by what it was for
     :ivar frozen_spans: when it was frozen, and until when
+    :ivar commands: those that the agent has not answered yet, in their order
     :ivar job: the backup job that is active
+    :ivar jobs: all that there were
     """
 
     def __init__(self, world: worlds.World) -> None:
@@ -99,9 +103,11 @@ class Guest:
         self.is_frozen = False
         self.is_agent_up = True
         self.busy_until = 0.0
+        self.commands: list[object] = []
         self.hooks: list[str] = []
         self.frozen_spans: list[Span] = []
         self.job: Job | None = None
+        self.jobs: list[Job] = []
 
     def freeze(self) -> int:
         """Freeze all filesystems."""
@@ -137,6 +143,7 @@ class Guest:
     def destroy(self) -> None:
         """End, as by the operator's hand."""
         self.is_running = False
+        self.commands.clear()
         self.end_job()
         self._thawed('the guest is gone')
 
@@ -148,6 +155,7 @@ class Guest:
         if not self.is_running:
             return
         self.is_running = False
+        self.commands.clear()
         self.job = None
         self._thawed('the guest is gone with its host')
 
@@ -168,12 +176,14 @@ class Guest:
             if job.is_ours:
                 file.touch()
         self.job = job
+        self.jobs.append(job)
         self._world.tell('a backup job begins')
 
     def end_job(self) -> None:
         """End the backup job, if there is one, and remove its files."""
         job, self.job = self.job, None
         if job is not None:
+            job.ended = self._world.scheduler.now
             self._world.tell('the backup job has ended')
             for file in job.files():
                 file.unlink(missing_ok=True)
@@ -185,6 +195,7 @@ class Guest:
     def kill_agent(self) -> None:
         """End the agent; it is started again, and frozen guests stay so."""
         self.is_agent_up = False
+        self.commands.clear()
 
         def come_back() -> None:
             self._world.scheduler.wait(lambda: False, worlds.COMES_BACK)
@@ -413,46 +424,47 @@ class Domain:
         self._need_running()
         if not self._guest.is_agent_up:
             raise self._unresponsive('QEMU guest agent is not connected')
-        number = self._guest.number
         answer: list[object] = []
-        is_done = [False]
+        commands, mine = self._guest.commands, object()
+        commands.append(mine)
 
         def carry_out() -> None:
             # The agent has the command. It does it in its turn, whatever
             # becomes of who asked for it.
-            self._wait_for_turn()
-            if self._is_at_work(number):
+            self._wait_for_turn(mine)
+            if mine in commands:
                 answer.append(self._refusal(command) if (
                     self._guest.is_frozen and not is_harmless) else effect())
-            is_done[0] = True
+                commands.remove(mine)
 
         self._world.scheduler.start(
             self._world.operator, 'agent', carry_out)
         # An agent that is killed, or ends with its guest, is noticed.
         self._world.scheduler.wait(
-            lambda: is_done[0] or not self._world.is_libvirtd_up
-            or not self._is_at_work(number),
+            lambda: mine not in commands or not self._world.is_libvirtd_up,
             SYNCHRONIZATION if self._timeout < 0 else self._timeout)
         fault = self._world.point('%s: after' % command)
         self._connection.check()
-        if fault is worlds.Fault.NONSENSE:
-            return _NONSENSE[len(self._world.points) % len(_NONSENSE)]
         if answer and isinstance(answer[0], Exception):
             raise answer[0]
+        if answer and fault is worlds.Fault.NONSENSE:
+            return _NONSENSE[len(self._world.points) % len(_NONSENSE)]
         if answer:
             return answer[0]
         raise self._unresponsive(
-            'Guest agent not available for now' if self._is_at_work(number)
+            'Guest agent not available for now' if mine in commands
             else 'Guest agent disappeared while executing command')
 
-    def _wait_for_turn(self) -> None:
+    def _wait_for_turn(self, mine: object) -> None:
         scheduler, guest = self._world.scheduler, self._guest
-        scheduler.wait(lambda: scheduler.now >= guest.busy_until,
-                       max(0, guest.busy_until - scheduler.now))
-
-    def _is_at_work(self, number: int) -> bool:
-        return (self._guest.is_agent_up and self._guest.is_running and
-                self._guest.number == number)
+        while mine in guest.commands:
+            if scheduler.now < guest.busy_until:
+                scheduler.wait(lambda: mine not in guest.commands,
+                               guest.busy_until - scheduler.now)
+            elif guest.commands[0] is mine:
+                return
+            else:
+                scheduler.wait(lambda: guest.commands[:1] in ([], [mine]))
 
     @staticmethod
     def _refusal(command: str) -> Exception:

@@ -224,7 +224,13 @@ class Compute:
         self.unquiesce_instance = self._unquiesce
         thaw_casts.observe_thaws(
             types.SimpleNamespace(_compute=self),
-            self.volume_backed.thaw_asked)
+            self._thaw_asked)
+
+    def _thaw_asked(self, context: typing.Any, instance: typing.Any,
+                    mapping: object) -> None:
+        self.volume_backed.thaw_asked(context, instance, mapping)
+        if mapping:
+            self._around.world.is_list_known = True
 
     def start(self) -> None:
         """Do as nova-compute does as it starts."""

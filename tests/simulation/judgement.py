@@ -13,6 +13,7 @@
 """The judgement of a run: which promises it has not kept."""
 
 from collections import abc
+import math
 import pathlib
 import typing
 
@@ -54,6 +55,9 @@ def _judge_guest(run: 'runs.Run') -> abc.Iterator[str]:
         yield 'it was thawed %d times' % guest.hooks.count('thaw')
     if guest.job is not None:
         yield 'a backup job is left'
+    latest = max(run.world.killed_at or math.inf, run.world.healed_at) + BOUND
+    if any(job.is_ours and (job.ended or 0) > latest for job in guest.jobs):
+        yield 'a backup job outlived its nova-compute'
 
 
 def _judge_record(run: 'runs.Run') -> abc.Iterator[str]:
@@ -89,7 +93,9 @@ def _judge_image(run: 'runs.Run') -> abc.Iterator[str]:
     is_claimed = image.get(_CONSISTENCY) == _FILESYSTEM
     if is_claimed and not _is_proven(run):
         yield 'the image lies'
-    if image['status'] != 'active' or run.conductor.told:
+    if image['status'] != 'active' or (
+            run.conductor.told and not run.world.is_list_known):
+        # What is not known to be its own is not touched; its owner is told.
         return
     if run.is_required and not is_claimed:
         yield 'the image is required, active and not proven'

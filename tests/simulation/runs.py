@@ -123,7 +123,8 @@ class Run:
             try:
                 self.world.scheduler.run(
                     self.world.scheduler.now + self.path.lasts)
-                if self.has_disk_error and judgement.left_for_restart(self):
+                if self.may_leave_files and (
+                        judgement.left_for_restart(self)):
                     self._restart_at_last()
             except scheduling.Endless as error:
                 self.problems.append('it has no end: %s' % error)
@@ -131,7 +132,7 @@ class Run:
         return self
 
     def _restart_at_last(self) -> None:
-        # What one failure of the disk has left, the next nova-compute removes.
+        # What a nova-compute could not remove, the next one does.
         scheduler = self.world.scheduler
 
         def restart() -> None:
@@ -226,11 +227,12 @@ class Run:
         return image.get(consistency.PREFIX + 'consistency')
 
     @property
-    def has_disk_error(self) -> bool:
-        """True if the disk has failed."""
-        return any('FAULT' in line and ', disk' in line and
-                   worlds.Fault.ERROR.value in line
-                   for line in self.world.story)
+    def may_leave_files(self) -> bool:
+        """True if the disk has failed, or what removes files was not alone."""
+        faults = [line for line in self.world.story if 'FAULT' in line]
+        return len(faults) > 1 or any(
+            ', disk' in line and worlds.Fault.ERROR.value in line
+            for line in faults)
 
     @property
     def directory(self) -> str:
@@ -277,7 +279,10 @@ class Run:
             '<scratch file="/backup/scratch"/></disk></disks></domainbackup>',
             is_ours=False)
         scheduler.wait(lambda: guest.job is not None, _PRODUCT_WAITS)
-        scheduler.wait(lambda: guest.job is None)
+        while guest.job is not None:
+            # libvirt ends the job that there is, and is not told which is
+            # meant. So it may not be another one the next moment.
+            scheduler.wait(lambda: False, _PRODUCT_LOOKS)
         if guest.is_running:
             guest.begin_job(job)
             scheduler.wait(lambda: False, _PRODUCT_COPIES)
@@ -313,5 +318,6 @@ class _Machines:
         return hosts.machine_of(self._run.world, self._run.world.compute)
 
 
-#: Seconds that another product waits for ours, and takes to copy.
-_PRODUCT_WAITS, _PRODUCT_COPIES = 60, 100
+#: Seconds that another product waits for our job to begin, between two looks
+#: whether it has ended, and takes to copy.
+_PRODUCT_WAITS, _PRODUCT_LOOKS, _PRODUCT_COPIES = 60, 5, 100

@@ -34,6 +34,7 @@ class SingleFaultTest(unittest.TestCase):
         healthy = runs.Run(path, is_required).go()
         self.assertEqual([], healthy.problems, healthy.story())
         self.assertEqual('filesystem', healthy.level, healthy.story())
+        self.assertEqual(['freeze', 'thaw'], healthy.guest.hooks)
         self.assertGreater(len(healthy.world.points), 90)
         return healthy.world.points
 

@@ -160,6 +160,8 @@ class World:
     :param has_guard: whether a guard heals what it is there for
     :ivar broken: the promises that were broken, as that was seen
     :ivar healed_at: when nothing was wrong any more, or will be
+    :ivar is_list_known: whether nova-compute noted the volume snapshots
+    :ivar killed_at: when nova-compute ended first
     """
 
     def __init__(self, seed: int, faults: abc.Mapping[int, Fault],
@@ -180,6 +182,8 @@ class World:
         self.on_compute_death: list[abc.Callable[[], None]] = []
         self.on_guard_death: list[abc.Callable[[], None]] = []
         self.handlers: Handlers | None = None
+        self.is_list_known = False
+        self.killed_at: float | None = None
         self._faults = dict(faults)
         self._healing = {
             fault: 0 if has_guard and len(faults) < 2 and fault in _GUARDED
@@ -207,17 +211,24 @@ class World:
         self.scheduler.check()
         task = self.scheduler.current
         process = task.process if task is not None else self.operator
-        number = len(self.points)
-        self.points.append(Point(
-            number, name, process.name, self.scheduler.now))
-        fault = self._faults.get(number)
+        point = Point(
+            len(self.points), name, process.name, self.scheduler.now)
+        self.points.append(point)
+        fault = self._fault_at(point)
         if fault is not None:
             self.tell('FAULT at %d, %s in %s: %s' % (
-                number, name, process, fault.value))
+                point.number, name, process, fault.value))
             self._go_wrong(fault, name)
         self._be_away(name)
         self.scheduler.switch()
         return fault
+
+    def _fault_at(self, point: Point) -> Fault | None:
+        for number, fault in sorted(self._faults.items()):
+            # It waits for a point that it makes sense at.
+            if number <= point.number and can_be_at(fault, point):
+                return self._faults.pop(number)
+        return None
 
     def _be_away(self, name: str) -> None:
         now = self.scheduler.now
@@ -256,14 +267,18 @@ class World:
 
     def kill_compute(self) -> None:
         """Kill nova-compute, as with ``kill -9``."""
+        self._heals_in(self._healing[Fault.KILL_COMPUTE])
+        if self.killed_at is None:
+            self.killed_at = self.scheduler.now
         self._kill(self.compute, self.on_compute_death)
 
     def _kill_guard(self) -> None:
         self._kill(self.guard, self.on_guard_death)
 
     def _kill_both(self) -> None:
-        self._kill_guard()
+        # Who is killed does nothing more, and it may be the guard.
         self.kill_compute()
+        self._kill_guard()
 
     def _stall_compute(self) -> None:
         self.compute.stopped_until = (
