@@ -112,8 +112,7 @@ class Recovery:
                      'owners': ', '.join(lease.owners) if lease
                      else 'unknown'})
         if not self._release(instance_uuid, lease):
-            self._machine.start('release-%s' % instance_uuid,
-                                self._keep_releasing, instance_uuid, lease)
+            self._release_later(instance_uuid, lease)
 
     def _release(self, instance_uuid: str, lease: leases.Lease | None) -> bool:
         try:
@@ -127,6 +126,17 @@ class Recovery:
                       {'uuid': instance_uuid, 'error': error})
             return False
         return True
+
+    def _release_later(self, instance_uuid: str,
+                       lease: leases.Lease | None) -> None:
+        # Nobody who waits for the thaw waits for that.
+        try:
+            self._machine.start('release-%s' % instance_uuid,
+                                self._keep_releasing, instance_uuid, lease)
+        except RuntimeError as error:
+            LOG.error('The lease of instance %(uuid)s stays behind until '
+                      'nova-compute is restarted: %(error)s',
+                      {'uuid': instance_uuid, 'error': error})
 
     def _keep_releasing(self, instance_uuid: str,
                         lease: leases.Lease | None) -> None:

@@ -15,6 +15,12 @@
 ``python -m tests.simulation --seconds 600`` prints the seed of each run in
 which a promise is broken, and its story; ``--seed`` with ``--runs 1`` tells
 that one again.
+
+Two faults may leave what one does not, and it is no broken promise: the files
+of a snapshot that the next nova-compute removes, which is started for that.
+And libvirt ends whatever job there is: where one of ours ends by itself just
+as it is to be ended, and another's begins before that, it is the other's.
+Products look whether a domain is free only each few seconds here.
 """
 
 import argparse

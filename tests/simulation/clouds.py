@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Glance, Cinder, Nova's database and nova-api, as a tenant's request meets them.
+"""Glance, Cinder, Nova's database and nova-api, as one request meets them.
 
 What Glance does with a change that comes while an image is uploaded was seen
 on a real one.

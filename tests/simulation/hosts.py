@@ -51,7 +51,8 @@ MAX_FREEZE, FREEZE_TIMEOUT, THAW_TIMEOUT, ASK_TIMEOUT = 10, 5, 5, 5
 _RETRY = 0.5
 #: Seconds after which a late record is told.
 _RECORD_TIMEOUT = 30
-#: How often Nova's manager looks whether a volume snapshot is made, in seconds.
+#: Seconds between two looks of Nova's manager whether a volume snapshot is
+#: made.
 _LOOK = 0.5
 
 
@@ -248,9 +249,10 @@ class Compute:
 
     def serve(self) -> None:
         """Answer nova-api's messages."""
-        self._around.queue.serve(self._around.world.scheduler, lambda message:
-                                 self.machine.start(
-                                     'rpc', self._answer, message) and None)
+        def handle(message: clouds.Message) -> None:
+            self.machine.start('rpc', self._answer, message)
+
+        self._around.queue.serve(self._around.world.scheduler, handle)
 
     def connect(self) -> typing.Any:
         """Open a connection to the hypervisor."""
@@ -262,7 +264,7 @@ class Compute:
 
     def meet(self, context: clouds.Context, _instance: object) -> None:
         """Take notice of a request."""
-        self.requests.lend(context)
+        self.requests.lend(typing.cast(typing.Any, context))
 
     def decide(self, *_request: object) -> policy.Decision:
         """Make the decision that is in force."""

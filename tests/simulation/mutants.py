@@ -27,7 +27,7 @@ import tempfile
 import typing
 
 ROOT = pathlib.Path(__file__).parents[2]
-_VOLUMES = 'test_volume_backed_required'
+_VOLUMES = '*test_volume_backed*required*'
 
 
 class Mutant(typing.NamedTuple):
@@ -37,14 +37,14 @@ class Mutant(typing.NamedTuple):
     :ivar module: where it is, below the package
     :ivar right: a part of it that is there once
     :ivar wrong: what it is replaced by
-    :ivar tests: those that look at it, by a part of their names
+    :ivar tests: those that look at it, by a pattern of their names
     """
 
     what: str
     module: str
     right: str
     wrong: str
-    tests: str = 'test_image_backed'
+    tests: str = '*test_image_backed*required*'
 
 
 MUTANTS = [
@@ -150,13 +150,14 @@ MUTANTS = [
            '            self._directory.end(lease)', '            pass'),
     Mutant('jobs that were left are not gone on with', 'copy/leftovers',
            '            leases.adopt(lease, functools.partial(\n'
-           '                _remove, host, places, path))', '            pass'),
+           '                _remove, host, places, path))',
+           '            pass'),
     Mutant("files go before their job's end", 'copy/disk_export',
            'self.place.is_kept = not self.end()',
            'self.place.is_kept = self.end() is None'),
     Mutant('a prefix tells whose files they are', 'copy/workplace',
-           '                _RANDOM.fullmatch(name.removeprefix(self._prefix)) '
-           'is not None)', '                True)'),
+           '                _RANDOM.fullmatch(name.removeprefix('
+           'self._prefix)) is not None)', '                True)'),
     Mutant('a list that never comes is waited for', 'record/duty_worker',
            ' or self._has_failed or not self._thread)',
            ' or self._has_failed)', _VOLUMES),

@@ -278,8 +278,11 @@ class Run:
             '<domainbackup><server socket="/backup/socket"/><disks><disk>'
             '<scratch file="/backup/scratch"/></disk></disks></domainbackup>',
             is_ours=False)
-        scheduler.wait(lambda: guest.job is not None, _PRODUCT_WAITS)
-        while guest.job is not None:
+        def is_busy() -> bool:
+            return guest.job is not None
+
+        scheduler.wait(is_busy, _PRODUCT_WAITS)
+        while is_busy():
             # libvirt ends the job that there is, and is not told which is
             # meant. So it may not be another one the next moment.
             scheduler.wait(lambda: False, _PRODUCT_LOOKS)

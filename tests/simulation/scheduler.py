@@ -26,7 +26,7 @@ import datetime
 import math
 import random
 
-import greenlet
+import greenlet  # type: ignore[import-untyped]
 
 _EPOCH = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
 #: Turns of all tasks after which a run goes on for ever; most take some
@@ -170,18 +170,18 @@ class Scheduler:
 
         :raises Endless: they have no end
         """
-        for _ in range(_MOST_TURNS):
-            task = self._choose(until)
-            if task is None:
-                self.now = max(self.now, until)
-                return
+        turns = 0
+        while (task := self._choose(until)) is not None:
             self.current = task
             task.go_on()
             self.current = None
             if task.is_over:
                 self.tasks.remove(task)
                 self.failed += [task] if task.error else []
-        raise Endless('task %s of %s' % (task.name, task.process))
+            turns += 1
+            if turns > _MOST_TURNS:
+                raise Endless('task %s of %s' % (task.name, task.process))
+        self.now = max(self.now, until)
 
     def _choose(self, until: float) -> Task | None:
         while True:

@@ -63,7 +63,8 @@ class RecorderTest(unittest.TestCase):
         self.options = types.SimpleNamespace(record=True)
         self.recorder = recorder.Recorder('host', self.options)
         self.duty = test_record_duty.new().with_snapshots(
-            ('s1', 's2'), test_record_duty.NOW).with_verdict(test_record_duty.HELD)
+            ('s1', 's2'), test_record_duty.NOW).with_verdict(
+                test_record_duty.HELD)
         self.saved: list[record_duty.RecordDuty] = []
 
     def _put_away(self, *_: object) -> str:
