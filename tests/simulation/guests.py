@@ -67,11 +67,13 @@ class Job:
 
     :ivar description: the description
     :ivar is_ours: whether Nova began it
+    :ivar began: when it began, which is its cut
     :ivar ended: when it ended
     """
 
     description: str
     is_ours: bool = True
+    began: float = 0.0
     ended: float | None = None
 
     def files(self) -> list[pathlib.Path]:
@@ -175,6 +177,7 @@ class Guest:
         for file in job.files():
             if job.is_ours:
                 file.touch()
+        job.began = self._world.scheduler.now
         self.job = job
         self.jobs.append(job)
         self._world.tell('a backup job begins')

@@ -23,8 +23,10 @@ from tests.simulation import hosts
 if typing.TYPE_CHECKING:
     from tests.simulation import runs
 
-#: Seconds after its end, or after everything works again, within which a
-#: freeze ends: a thaw takes its timeout, and pauses grow to 10 s.
+#: Seconds after its limit within which a freeze ends; the guard waits 0.5.
+GRACE = 1
+#: Seconds after everything works again within which it ends: a thaw takes its
+#: timeout, and pauses grow to 10 s.
 BOUND = 15
 MOST_THAWS = 6
 _FILESYSTEM = consistency.Level.FILESYSTEM.value
@@ -45,8 +47,8 @@ def _judge_guest(run: 'runs.Run') -> abc.Iterator[str]:
     if guest.is_frozen:
         yield 'the guest stays frozen'
     for span in guest.frozen_spans:
-        latest = max(span.begin + hosts.MAX_FREEZE,
-                     run.world.healed_at) + BOUND
+        latest = max(span.begin + hosts.MAX_FREEZE + GRACE,
+                     run.world.healed_at + BOUND)
         if span.end is not None and span.end > latest:
             yield 'it was frozen for %.1f s' % (span.end - span.begin)
     if guest.hooks.count('freeze') > 1:
@@ -80,7 +82,7 @@ def _is_overdue(run: 'runs.Run', cut: float) -> bool:
     # The thaw begins with the limit of its time.
     began = [point.time for point in run.world.points
              if point.name == 'agentSetResponseTimeout: before' and
-             point.time >= cut and point.number >= run.cut_point]
+             point.number >= run.cut_point]
     return not began or began[0] > cut + hosts.MAX_FREEZE
 
 

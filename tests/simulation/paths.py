@@ -55,7 +55,6 @@ def _make_image(run: runs.Run, compute: hosts.Compute) -> snapshots.Snapshot:
 
     def cut() -> None:
         export.begin()
-        run.cut = run.world.scheduler.now
         run.cut_point = len(run.world.points)
 
     with contextlib.closing(export):

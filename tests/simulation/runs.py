@@ -75,7 +75,6 @@ class Run:
     :param faults: what goes wrong, by the number of the point
     :ivar problems: what is not as it is promised
     :ivar record: of the image, where nova-compute makes it
-    :ivar cut: when the backup job began, where it did
     :ivar was_killed: whether nova-compute had to be started again
     :ivar cut_point: the number of the point at which the job had begun
     """
@@ -97,7 +96,6 @@ class Run:
         self.world.handlers = self
         self.problems: list[str] = []
         self.record: consistency.Record | None = None
-        self.cut: float | None = None
         self.was_killed = False
         self.cut_point = 0
         self.compute: hosts.Compute | None = None
@@ -217,6 +215,12 @@ class Run:
                 (action_events, 'has_failed', self.conductor.has_failed),
                 (action_events, 'tell_once', self.conductor.tell_once)):
             self._ending.enter_context(mock.patch.object(module, name, other))
+
+    @property
+    def cut(self) -> float | None:
+        """The time of the cut, where nova-compute made it."""
+        cuts = [job.began for job in self.guest.jobs if job.is_ours]
+        return cuts[0] if cuts else None
 
     @property
     def level(self) -> object:

@@ -74,6 +74,8 @@ _HEALS_IN = {
 _GUARDED = frozenset({
     Fault.HANG, Fault.STALL_COMPUTE, Fault.KILL_COMPUTE, Fault.STOP_COMPUTE})
 _AWAY = 60
+#: The calls that a thaw is made of; no other one keeps a guest frozen.
+_OF_THAW = ('guest-', 'agentSet', 'connect', 'lookup', 'ID', 'state')
 
 
 def can_be_at(fault: Fault, point: 'Point') -> bool:
@@ -239,7 +241,8 @@ class World:
     def _go_wrong(self, fault: Fault, name: str) -> None:
         if fault is Fault.ERROR:
             raise _error_of(name)
-        self._heals_in(self._healing.get(fault, 0))
+        if fault is not Fault.HANG or name.startswith(_OF_THAW):
+            self._heals_in(self._healing.get(fault, 0))
         handlers = self.handlers
         assert handlers is not None
         faults: dict[Fault, abc.Callable[[], object]] = {
