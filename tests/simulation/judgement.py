@@ -129,6 +129,19 @@ def left_for_restart(run: 'runs.Run') -> list[pathlib.Path]:
               if 'other' not in one.name)]
 
 
+def left_by_refusal(run: 'runs.Run') -> list[str]:
+    """Tell of a duty that stays although its request was refused.
+
+    :param run: a run in which nobody has anything to do any more
+    """
+    is_refused = run.path.is_of_api and not (
+        run.api.is_quiesced or run.was_killed)
+    duties = [*pathlib.Path(run.directory).glob('duties/*.duty')]
+    if is_refused and duties and len(run.faults_seen) == 1:
+        return ['a request that was refused leaves a duty']
+    return []
+
+
 def _judge_tasks(run: 'runs.Run') -> abc.Iterator[str]:
     for task in run.world.scheduler.tasks:
         # nova-compute serves as long as it lives.

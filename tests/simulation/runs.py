@@ -123,6 +123,7 @@ class Run:
                     self.world.scheduler.now + self.path.lasts)
                 if self.may_leave_files and (
                         judgement.left_for_restart(self)):
+                    self.problems += judgement.left_by_refusal(self)
                     self._restart_at_last()
             except scheduling.Endless as error:
                 self.problems.append('it has no end: %s' % error)
@@ -233,10 +234,14 @@ class Run:
     @property
     def may_leave_files(self) -> bool:
         """True if the disk has failed, or what removes files was not alone."""
-        faults = [line for line in self.world.story if 'FAULT' in line]
-        return len(faults) > 1 or any(
+        return len(self.faults_seen) > 1 or any(
             ', disk' in line and worlds.Fault.ERROR.value in line
-            for line in faults)
+            for line in self.faults_seen)
+
+    @property
+    def faults_seen(self) -> list[str]:
+        """The faults that there were, as the story tells them."""
+        return [line for line in self.world.story if 'FAULT' in line]
 
     @property
     def directory(self) -> str:
