@@ -194,8 +194,6 @@ MUTANTS = [
            'if False:', _VOLUMES),
     Mutant('a volume snapshot that failed was cut', 'cuts/cinder',
            '        if state == _AVAILABLE:', '        if True:', _VOLUMES),
-    Mutant('what is seen after the thaw was cut before', 'cuts/cinder',
-           'if seen <= moment)', 'if seen <= moment + 3600)', _VOLUMES),
 ]
 
 
