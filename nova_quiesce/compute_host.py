@@ -100,7 +100,7 @@ class ComputeHost:
         self.freezer.stop()
         self.requests.stop()
         self.shutdowns.stop()
-        leftovers.clear(self.hypervisor)
+        leftovers.end(self.hypervisor)
 
     def connect(self) -> typing.Any:
         """Open a connection to the hypervisor: each agent has one of its own.

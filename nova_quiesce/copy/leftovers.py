@@ -17,7 +17,6 @@ the space on the disk; its files stay until it has ended, because the
 hypervisor writes to them.
 """
 
-from collections import abc
 import functools
 import os.path
 import typing
@@ -64,6 +63,23 @@ def clear(host: typing.Any) -> None:
                    'error': error})
 
 
+def end(host: typing.Any) -> None:
+    """End the jobs of this host's snapshots, and remove what those leave.
+
+    Never raises. A snapshot that is under way may begin its job yet, so that
+    other files stay for the next nova-compute.
+
+    :param host: Nova's handle of the hypervisor
+    """
+    places = workplace.of_this_host()
+    try:
+        for guest in host.list_guests(only_running=True):
+            _end(guest._domain, places)
+    except Exception as error:
+        LOG.error('What jobs of snapshots there are is not known, and the '
+                  'next nova-compute ends them: %s', error)
+
+
 def go_on(host: typing.Any, leases: leased_jobs.LeasedJobs) -> None:
     """Go on with the jobs that an earlier nova-compute left. Never raises.
 
@@ -74,11 +90,10 @@ def go_on(host: typing.Any, leases: leased_jobs.LeasedJobs) -> None:
     """
     try:
         places = workplace.of_this_host()
-        owners = workplace.users(host.get_connection().getCapabilities())
         for lease in leases.left():
             path = os.path.dirname(str(lease.content.get('socket')))
             leases.adopt(lease, functools.partial(
-                _remove, places, path, owners))
+                _remove, host, places, path))
     except Exception as error:
         LOG.error('The backup jobs that an earlier nova-compute left are '
                   'not gone on with: %s', error)
@@ -141,9 +156,15 @@ def _end_job(domain: domains.Domain, place: workplace.Workplace) -> bool:
         return False
 
 
-def _remove(places: workplace.Places, path: str,
-            owners: abc.Set[int]) -> None:
+def _remove(host: typing.Any, places: workplace.Places, path: str) -> None:
     if places.has(path):
+        try:
+            # It told that the job has ended, so that it is there by now.
+            owners = workplace.users(host.get_connection().getCapabilities())
+        except Exception as error:
+            LOG.error('%(path)s stays until nova-compute is started again: '
+                      '%(error)s', {'path': path, 'error': error})
+            return
         workplace.remove(path, owners)
     elif os.path.lexists(path):
         # The operator has named another directory since.

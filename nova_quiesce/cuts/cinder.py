@@ -21,10 +21,10 @@ was told that the guest is frozen, so all of them began inside the window.
 """
 
 from collections import abc
-import threading
-import time
 
 from oslo_log import log as logging
+
+from nova_quiesce.freeze import machines
 
 LOG = logging.getLogger(__name__)
 
@@ -43,13 +43,17 @@ class SnapshotPoll:
     """Polls Cinder for the volume snapshots of one request.
 
     :param state: asks Cinder for the state of one
+    :param machine: whose clocks and threads are used
     """
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State,
+                 machine: machines.Machine = machines.REAL) -> None:
         self._state = state
-        self._lock = threading.Lock()
-        self._wake = threading.Event()
-        self._waiting: list[threading.Event] = []
+        self._machine = machine
+        self._lock = machine.lock()
+        #: Each wake has an event of its own.
+        self._wake = machine.event()
+        self._waiting: list[machines.Event] = []
         self._pending: list[str] | None = None
         self._seen: dict[str, float] = {}
         self._is_over = False
@@ -68,8 +72,7 @@ class SnapshotPoll:
 
         :param on_complete: called as soon as no snapshot is left to wait for
         """
-        threading.Thread(target=self._run, args=(on_complete,), daemon=True,
-                         name='poll-volume-snapshots').start()
+        self._machine.start('poll-volume-snapshots', self._run, on_complete)
 
     def stop(self) -> None:
         """Stop looking."""
@@ -81,7 +84,7 @@ class SnapshotPoll:
 
         :param timeout: seconds to wait at most
         """
-        looked = threading.Event()
+        looked = self._machine.event()
         with self._lock:
             if self._is_over or self._pending is None:
                 return
@@ -92,7 +95,7 @@ class SnapshotPoll:
     def seen_until(self, moment: float) -> frozenset[str]:
         """The snapshots that were seen complete.
 
-        :param moment: until when, by ``time.monotonic()``
+        :param moment: until when, by the machine's monotonic clock
         """
         return frozenset(snapshot_id for snapshot_id, seen
                          in list(self._seen.items()) if seen <= moment)
@@ -102,7 +105,7 @@ class SnapshotPoll:
         is_complete = False
         while not (is_complete or self._is_over):
             self._wake.wait(pause)
-            self._wake.clear()
+            self._wake = self._machine.event()
             pause = min(LONGEST, pause * _GROWTH) if pause else CLOSE
             is_complete = self._look_for(self._take_waiting())
         self.stop()
@@ -110,12 +113,12 @@ class SnapshotPoll:
         if is_complete:
             on_complete()
 
-    def _take_waiting(self) -> list[threading.Event]:
+    def _take_waiting(self) -> list[machines.Event]:
         with self._lock:
             waiting, self._waiting = self._waiting, []
         return waiting
 
-    def _look_for(self, waiting: list[threading.Event]) -> bool:
+    def _look_for(self, waiting: list[machines.Event]) -> bool:
         try:
             return not self._is_over and self._look()
         except Exception as error:
@@ -125,7 +128,7 @@ class SnapshotPoll:
             self._release(waiting)
 
     @staticmethod
-    def _release(waiting: list[threading.Event]) -> None:
+    def _release(waiting: list[machines.Event]) -> None:
         for looked in waiting:
             looked.set()
 
@@ -140,5 +143,5 @@ class SnapshotPoll:
         state = self._state(snapshot_id)
         if state == _AVAILABLE:
             # The answer is at hand, so it was so before now.
-            self._seen[snapshot_id] = time.monotonic()
+            self._seen[snapshot_id] = self._machine.monotonic()
         return state != _CREATING

@@ -29,6 +29,9 @@ from nova_quiesce.freeze import thawing
 
 LOG = logging.getLogger(__name__)
 
+#: Seconds between two tries to remove a lease that has ended.
+_RELEASE_PAUSE = 10.0
+
 #: The agent of an instance, by its UUID.
 NewAgent = abc.Callable[[str], guest_agent.Agent]
 
@@ -108,14 +111,39 @@ class Recovery:
                     {'uuid': instance_uuid, 'reason': outcome.reason,
                      'owners': ', '.join(lease.owners) if lease
                      else 'unknown'})
+        if not self._release(instance_uuid, lease):
+            self._release_later(instance_uuid, lease)
+
+    def _release(self, instance_uuid: str, lease: leases.Lease | None) -> bool:
         try:
             if lease is None:
                 self._directory.discard(instance_uuid)
             else:
                 self._directory.release(lease)
         except leases.LeaseError as error:
-            LOG.error('The lease of instance %(uuid)s stays behind: %(error)s',
+            LOG.error('The lease of instance %(uuid)s stays behind, and keeps '
+                      'it from being quiesced: %(error)s',
                       {'uuid': instance_uuid, 'error': error})
+            return False
+        return True
+
+    def _release_later(self, instance_uuid: str,
+                       lease: leases.Lease | None) -> None:
+        # Nobody who waits for the thaw waits for that.
+        try:
+            self._machine.start('release-%s' % instance_uuid,
+                                self._keep_releasing, instance_uuid, lease)
+        except RuntimeError as error:
+            LOG.error('The lease of instance %(uuid)s stays behind until '
+                      'nova-compute is restarted: %(error)s',
+                      {'uuid': instance_uuid, 'error': error})
+
+    def _keep_releasing(self, instance_uuid: str,
+                        lease: leases.Lease | None) -> None:
+        # Such as a full disk, or no file descriptors: it passes.
+        self._machine.sleep(_RELEASE_PAUSE)
+        while not self._release(instance_uuid, lease):
+            self._machine.sleep(_RELEASE_PAUSE)
 
     def _wait(self, seconds: float) -> bool:
         self._machine.sleep(seconds)

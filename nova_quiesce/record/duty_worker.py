@@ -13,13 +13,12 @@
 """The worker of one request's duty: it tries until the duty is fulfilled."""
 
 from collections import abc
-import threading
-import time
 import typing
 
 from oslo_log import log as logging
 
 from nova_quiesce.freeze import duties
+from nova_quiesce.freeze import machines
 from nova_quiesce.nova import seams
 from nova_quiesce.record import record_duty
 from nova_quiesce.record import recorder
@@ -45,7 +44,9 @@ class Shared(typing.NamedTuple):
     #: Fulfils them.
     recorder: recorder.Recorder
     #: Set when nova-compute ends.
-    is_over: threading.Event
+    is_over: machines.Event
+    #: Its clocks and its threads are used.
+    machine: machines.Machine
 
 
 class DutyWorker:
@@ -71,26 +72,31 @@ class DutyWorker:
         self._shared = shared
         self._forget = forget
         #: Held while the duty is changed, and so while the disk is written.
-        self._changing = threading.Lock()
+        self._changing = shared.machine.lock()
         #: Held for moments only: callers of :meth:`start` must not wait.
-        self._starting = threading.Lock()
+        self._starting = shared.machine.lock()
         #: The number of the thread that works; none is after 0.
         self._thread = 0
         #: How many threads there have been.
         self._threads = 0
-        #: When it called the recorder, by ``time.monotonic()``; 0 where it
-        #: waits.
+        #: When it called the recorder, by the machine's monotonic clock; 0
+        #: where it waits.
         self._busy_since = 0.0
         self._has_failed = False
         self._has_ended = False
-        self._late: threading.Timer | None = None
-        self._wake = threading.Event()
+        #: Set once nobody has to tell any more that the record is late.
+        self._is_settled = shared.machine.event()
+        #: Each wake has an event of its own.
+        self._wake = shared.machine.event()
 
     @property
     def lacks_authority(self) -> bool:
-        """True if another request's authority could bring it on."""
+        """True if another request's authority could bring it on.
+
+        Its own may have come to nothing by the time that no thread works.
+        """
         return self.duty.verdict is not None and (
-            self._context is None or self._has_failed)
+            self._context is None or self._has_failed or not self._thread)
 
     def use(self, context: seams.RequestContext) -> None:
         """Work with the authority of this request from now on.
@@ -132,8 +138,7 @@ class DutyWorker:
                 return
             self._has_ended = True
             self._forget(self)
-            if self._late is not None:
-                self._late.cancel()
+            self._is_settled.set()
             LOG.info('Volume-backed snapshot of instance %(uuid)s, request '
                      '%(request)s: %(how)s',
                      {'uuid': self.duty.instance_uuid,
@@ -149,17 +154,19 @@ class DutyWorker:
         To be called once :attr:`Shared.is_over` is set.
         """
         self._wake.set()
-        if self._late is not None:
-            self._late.cancel()
+        self._is_settled.set()
 
     def tell_after(self, seconds: float) -> None:
         """Tell that the record is late if it is not written by then.
 
         :param seconds: from now
         """
-        self._late = threading.Timer(seconds, self._tell_late)
-        self._late.daemon = True
-        _start(self._late)
+        self._start_task('late-%s' % self.duty.instance_uuid,
+                         self._tell_unless_settled, seconds)
+
+    def _tell_unless_settled(self, seconds: float) -> None:
+        if not self._is_settled.wait(seconds):
+            self._tell_late()
 
     def start(self) -> None:
         """Try now, in another thread.
@@ -175,22 +182,23 @@ class DutyWorker:
             self._threads += 1
             self._thread = self._threads
             self._busy_since = 0.0
-        thread = threading.Thread(
-            target=self._work, args=(self._thread,), daemon=True,
-            name='record-%s' % self.duty.instance_uuid)
-        if not _start(thread):
+        if not self._start_task('record-%s' % self.duty.instance_uuid,
+                                self._work, self._thread):
             self._thread = 0
 
     def _is_hanging(self) -> bool:
-        return (0 < self._busy_since < time.monotonic() - _HANGING and
+        return (0 < self._busy_since < self._now() - _HANGING and
                 self._threads <= _MAX_HANGING)
 
+    def _now(self) -> float:
+        return self._shared.machine.monotonic()
+
     def _work(self, number: int) -> None:
-        until, pause = time.monotonic() + _LONGEST_WORK, _FIRST_PAUSE
+        until, pause = self._now() + _LONGEST_WORK, _FIRST_PAUSE
         while self._goes_on(number, until):
             if self._wake.is_set():
-                self._wake.clear()
-                until, pause = time.monotonic() + _LONGEST_WORK, _FIRST_PAUSE
+                self._wake = self._shared.machine.event()
+                until, pause = self._now() + _LONGEST_WORK, _FIRST_PAUSE
             how = self._attempt(number)
             if self._thread != number:
                 # It hung, and another one is at it.
@@ -208,13 +216,13 @@ class DutyWorker:
             if self._thread != number:
                 return False
             if not self._shared.is_over.is_set() and (
-                    self._wake.is_set() or time.monotonic() < until):
+                    self._wake.is_set() or self._now() < until):
                 return True
             self._thread = 0
             return False
 
     def _attempt(self, number: int) -> str | None:
-        self._note_attempt(number, time.monotonic(), self._has_failed)
+        self._note_attempt(number, self._now(), self._has_failed)
         has_failed = False
         try:
             return self._shared.recorder.attempt(
@@ -246,12 +254,12 @@ class DutyWorker:
             return
         self.change(lambda duty: duty.with_told())
 
-
-def _start(thread: threading.Thread) -> bool:
-    try:
-        thread.start()
-    except RuntimeError as error:
-        LOG.error('A record is made later, because no thread was to be '
-                  'had: %s', error)
-        return False
-    return True
+    def _start_task(self, name: str, target: abc.Callable[..., None],
+                    *arguments: object) -> bool:
+        try:
+            self._shared.machine.start(name, target, *arguments)
+        except RuntimeError as error:
+            LOG.error('A record is made later, because no thread was to be '
+                      'had: %s', error)
+            return False
+        return True

@@ -19,7 +19,6 @@ the project's next request: no token is on the disk.
 """
 
 import collections
-import threading
 import typing
 
 from oslo_log import log as logging
@@ -29,6 +28,7 @@ from nova_quiesce import exception
 from nova_quiesce.freeze import duties
 from nova_quiesce.freeze import errors
 from nova_quiesce.freeze import leased_jobs
+from nova_quiesce.freeze import machines
 from nova_quiesce.nova import seams
 from nova_quiesce.record import duty_worker
 from nova_quiesce.record import record_duty
@@ -66,15 +66,19 @@ class OpenRequests:
     :param directory: keeps their duties on the disk
     :param recorder: fulfils a duty
     :param options: the operator's
+    :param machine: whose clocks and threads are used
     """
 
     def __init__(self, directory: duties.DutyDirectory,
-                 recorder: recorder.Recorder, options: Options) -> None:
+                 recorder: recorder.Recorder, options: Options,
+                 machine: machines.Machine = machines.REAL) -> None:
         self._directory = directory
         self._options = options
-        self._is_over = threading.Event()
-        self._shared = duty_worker.Shared(directory, recorder, self._is_over)
-        self._lock = threading.Lock()
+        self._machine = machine
+        self._is_over = machine.event()
+        self._shared = duty_worker.Shared(
+            directory, recorder, self._is_over, machine)
+        self._lock = machine.lock()
         self._workers: dict[str, duty_worker.DutyWorker] = {}
         self._given_up: collections.deque[str] = collections.deque(
             maxlen=_MAX_GIVEN_UP)
@@ -127,7 +131,7 @@ class OpenRequests:
         """
         duty = record_duty.RecordDuty.begin(
             instance_uuid, context.request_id, context.project_id,
-            is_required)
+            is_required, self._machine.now())
         with self._lock:
             if duty.request_id in self._given_up or (
                     duty.request_id in self._workers):
@@ -138,12 +142,21 @@ class OpenRequests:
             LOG.error('What a snapshot of instance %(uuid)s owes is not '
                       'written down, so it is not quiesced: %(error)s',
                       {'uuid': instance_uuid, 'error': error})
+            self._take_back(duty)
             raise DutyNotWritten() from error
         worker = self._add(duty, context)
         if duty.request_id in self._given_up:
             # While it was written: a disk may be slow.
             worker.end('nova-api gave it up')
             raise exception.GivenUp()
+
+    def _take_back(self, duty: record_duty.RecordDuty) -> None:
+        # What failed may have been done all the same.
+        try:
+            self._directory.end(duty.stored)
+        except duties.DutyError as error:
+            LOG.error('It may be there until nova-compute is started again, '
+                      'and is nothing that is owed: %s', error)
 
     def is_wanted(self, request_id: str) -> bool:
         """Tell whether nova-api still waits for a request.
@@ -191,7 +204,8 @@ class OpenRequests:
                     self._given_up.append(request_id)
                 return
         worker.use(context)
-        worker.change(lambda duty: duty.with_snapshots(snapshot_ids))
+        now = self._machine.now()
+        worker.change(lambda duty: duty.with_snapshots(snapshot_ids, now))
         worker.start()
 
     def lend(self, context: seams.RequestContext) -> None:

@@ -93,19 +93,21 @@ class RecordDuty:
 
     @classmethod
     def begin(cls, instance_uuid: str, request_id: str, project_id: str,
-              is_required: bool) -> 'RecordDuty':
+              is_required: bool, now: datetime.datetime) -> 'RecordDuty':
         """Make the duty of a request that has just arrived.
 
         :param instance_uuid: the instance whose snapshot it is
         :param request_id: the request's id
         :param project_id: the project that asks for it
         :param is_required: whether only a proven snapshot may be left of it
+        :param now: the time, in UTC
         """
         return cls(duties.Duty(instance_uuid, KIND, {
             'request_id': request_id, 'project_id': project_id,
             'is_required': is_required, 'snapshot_ids': None,
             'listed_at': None, 'properties': None, 'cut': [],
-            'image_id': None, 'put_away': None, 'is_told': False}))
+            'image_id': None, 'put_away': None, 'is_told': False},
+            created=now.isoformat()))
 
     @classmethod
     def of(cls, stored: duties.Duty) -> 'RecordDuty':
@@ -182,18 +184,15 @@ class RecordDuty:
         """The time at which the request reached this host."""
         return datetime.datetime.fromisoformat(self.stored.created)
 
-    @property
-    def age(self) -> datetime.timedelta:
-        """The time since the request reached this host."""
-        return self.stored.age
+    def listed_for(self, now: datetime.datetime) -> datetime.timedelta:
+        """The time since nova-api's list came; zero where it did not.
 
-    @property
-    def listed_for(self) -> datetime.timedelta:
-        """The time since nova-api's list came; zero where it did not."""
+        :param now: the time, in UTC
+        """
         listed_at = self.stored.content['listed_at']
         if listed_at is None:
             return datetime.timedelta(0)
-        return _now() - datetime.datetime.fromisoformat(listed_at)
+        return now - datetime.datetime.fromisoformat(listed_at)
 
     @property
     def image_id(self) -> str | None:
@@ -215,10 +214,15 @@ class RecordDuty:
         return RecordDuty(self.stored.with_content(
             properties=verdict.properties, cut=sorted(verdict.cut)))
 
-    def with_snapshots(self, snapshot_ids: tuple[str, ...]) -> 'RecordDuty':
-        """This duty with nova-api's list of volume snapshots."""
+    def with_snapshots(self, snapshot_ids: tuple[str, ...],
+                       now: datetime.datetime) -> 'RecordDuty':
+        """This duty with nova-api's list of volume snapshots.
+
+        :param snapshot_ids: all of them
+        :param now: the time, in UTC
+        """
         return RecordDuty(self.stored.with_content(
-            snapshot_ids=list(snapshot_ids), listed_at=_now().isoformat()))
+            snapshot_ids=list(snapshot_ids), listed_at=now.isoformat()))
 
     def with_image(self, image_id: str) -> 'RecordDuty':
         """This duty with its image, once that was found."""
@@ -238,7 +242,3 @@ class RecordDuty:
     def _text(self, name: str) -> str:
         text: typing.Any = self.stored.content[name]
         return str(text)
-
-
-def _now() -> datetime.datetime:
-    return datetime.datetime.now(datetime.UTC)

@@ -28,6 +28,7 @@ from oslo_log import log as logging
 
 from nova_quiesce import consistency
 from nova_quiesce.freeze import errors
+from nova_quiesce.freeze import machines
 from nova_quiesce.nova import seams
 from nova_quiesce.record import action_events
 from nova_quiesce.record import glance
@@ -41,13 +42,15 @@ LATEST_IMAGE = datetime.timedelta(minutes=10)
 #: No cast is on its way for longer.
 LATEST_LIST = datetime.timedelta(hours=24)
 
-#: After this, what Glance or Cinder does not take is not tried again.
+#: After this, what Glance or Cinder does not take is not tried again, and no
+#: image is waited for that its upload left incomplete.
 LATEST_RECORD = datetime.timedelta(hours=24)
 
 _CRASH = consistency.Level.CRASH.value
 _COMPLETE = ('active', 'deactivated')
 _ACTIVE = 'active'
 _NO_IMAGE = 'nova-api made no image'
+_NEVER_COMPLETE = 'nova-api never completed image %s'
 _NO_LIST = 'nova-api never told its volume snapshots'
 
 
@@ -71,9 +74,12 @@ class Recorder:
     :param host: the name of this compute host
     :param options: the operator's; what is required and not proven is put
         away, whatever they say
+    :param machine: whose clock tells what is late
     """
 
-    def __init__(self, host: str, options: Options) -> None:
+    def __init__(self, host: str, options: Options,
+                 machine: machines.Machine = machines.REAL) -> None:
+        self._machine = machine
         self._host = host
         self._options = options
 
@@ -117,11 +123,12 @@ class Recorder:
                              duty: record_duty.RecordDuty) -> str | None:
         if action_events.has_failed(duty.request_id, duty.instance_uuid):
             return _NO_IMAGE
+        now = self._machine.now()
         if duty.snapshot_ids is None:
-            how, is_over = _NO_LIST, duty.age > LATEST_LIST
+            how, is_over = _NO_LIST, now - duty.began > LATEST_LIST
         else:
             how, is_over = 'there is no image of it', (
-                context is not None and duty.listed_for > LATEST_IMAGE)
+                context is not None and duty.listed_for(now) > LATEST_IMAGE)
         if is_over:
             LOG.log(logging.ERROR if duty.is_required else logging.INFO,
                     'Request %(request)s for a volume-backed snapshot of '
@@ -133,8 +140,9 @@ class Recorder:
     def _settle(self, context: seams.RequestContext,
                 duty: record_duty.RecordDuty, image: glance.Image,
                 save: Save) -> str | None:
+        is_late = duty.listed_for(self._machine.now()) > LATEST_RECORD
         if duty.verdict is None or image['status'] not in _COMPLETE:
-            return None
+            return _NEVER_COMPLETE % image['id'] if is_late else None
         snapshot_ids = duty.snapshot_ids or ()
         verdict = duty.verdict.on(snapshot_ids)
         if duty.is_required and verdict.level == _CRASH:
@@ -144,8 +152,7 @@ class Recorder:
         is_recorded = self._record(context, image, verdict)
         are_recorded = [self._record_on_snapshot(context, one, verdict)
                         for one in snapshot_ids]
-        if not (is_recorded and all(are_recorded)) and (
-                duty.listed_for <= LATEST_RECORD):
+        if not (is_recorded and all(are_recorded)) and not is_late:
             return None
         return 'image %s has consistency level %s: %s%s' % (
             image['id'], verdict.level, verdict.reason,

@@ -10,11 +10,11 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""A simulation: the real freeze code in a world whose time is virtual.
+"""A simulation: the real code in a world whose time is virtual.
 
-Nothing here depends on Nova, so it is run with one release of it.
+Nothing here depends on what Nova does, so it is run with one release of it.
 """
 
 import tests
 
-tests.limit(600)
+tests.limit(1800)

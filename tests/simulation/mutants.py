@@ -17,6 +17,7 @@ tree, and has the tests of single faults look at it. It prints which test
 noticed it, and ends with 1 if one was not.
 """
 
+import faulthandler
 import os
 import pathlib
 import re
@@ -27,6 +28,7 @@ import tempfile
 import typing
 
 ROOT = pathlib.Path(__file__).parents[2]
+_VOLUMES = '*test_volume_backed*required*'
 
 
 class Mutant(typing.NamedTuple):
@@ -36,12 +38,14 @@ class Mutant(typing.NamedTuple):
     :ivar module: where it is, below the package
     :ivar right: a part of it that is there once
     :ivar wrong: what it is replaced by
+    :ivar tests: those that look at it, by a pattern of their names
     """
 
     what: str
     module: str
     right: str
     wrong: str
+    tests: str = '*test_image_backed*required*'
 
 
 MUTANTS = [
@@ -125,7 +129,7 @@ MUTANTS = [
     Mutant('a window that spans two calls ends by itself',
            'freeze/spanning_windows',
            '        span.window.close()\n        return was_open',
-           '        return was_open'),
+           '        return was_open', _VOLUMES),
     Mutant('a file whose link failed is not there', 'freeze/files',
            '                self._unlink_same(name, file)\n', ''),
     Mutant('a restarted guest is the same one', 'freeze/leases',
@@ -133,6 +137,64 @@ MUTANTS = [
     Mutant('an agent is not limited in time', 'freeze/agent_commands',
            '            self._domain.agentSetResponseTimeout(seconds, 0)',
            '            self._domain.agentSetResponseTimeout(3600, 0)'),
+    Mutant('the guard lets jobs go on', 'freeze/guard/job_watcher',
+           '        while not (ending := self._try(said)):',
+           "        while not (ending := 'it is left alone'):"),
+    Mutant('the guard is told of no job', 'freeze/leased_jobs',
+           '            self._guard.watch_job(lease)', '            pass'),
+    Mutant('a job is not ended', 'freeze/jobs', '    _abort(domain)\n',
+           '    pass\n'),
+    Mutant("any job is one's own", 'freeze/jobs',
+           'return find(domain) == (files.socket, {files.scratch})',
+           'return find(domain) is not None'),
+    Mutant("a job's note outlasts it", 'freeze/leased_jobs',
+           '            self._directory.end(lease)', '            pass'),
+    Mutant('jobs that were left are not gone on with', 'copy/leftovers',
+           '            leases.adopt(lease, functools.partial(\n'
+           '                _remove, host, places, path))',
+           '            pass'),
+    Mutant("files go before their job's end", 'copy/disk_export',
+           'self.place.is_kept = not self.end()',
+           'self.place.is_kept = self.end() is None'),
+    Mutant('a prefix tells whose files they are', 'copy/workplace',
+           '                _RANDOM.fullmatch(name.removeprefix('
+           'self._prefix)) is not None)', '                True)'),
+    Mutant('a list that never comes is waited for', 'record/duty_worker',
+           ' or self._has_failed or not self._thread)',
+           ' or self._has_failed)', _VOLUMES),
+    Mutant('a duty outlasts its end', 'record/duty_worker',
+           '                self._shared.directory.end(self.duty.stored)',
+           '                pass', _VOLUMES),
+    Mutant('a duty whose fsync failed is not there', 'record/open_requests',
+           '            self._take_back(duty)\n', '', _VOLUMES),
+    Mutant('what a restart cut off is not judged', 'record/open_requests',
+           '        if duty.verdict is None:\n            verdict',
+           '        if False:\n            verdict', _VOLUMES),
+    Mutant('the list is not noted', 'record/open_requests',
+           '        worker.change(lambda duty: duty.with_snapshots('
+           'snapshot_ids, now))\n', '', _VOLUMES),
+    Mutant('what is required is only labelled', 'record/recorder',
+           '        if duty.is_required and verdict.level == _CRASH:',
+           '        if False:', _VOLUMES),
+    Mutant('an image that is saved takes a record', 'record/recorder',
+           "_COMPLETE = ('active', 'deactivated')",
+           "_COMPLETE = ('active', 'deactivated', 'saving')", _VOLUMES),
+    Mutant('a queued image becomes active some day', 'record/recorder',
+           "            return _NEVER_COMPLETE % image['id'] if is_late else "
+           'None', '            return None', _VOLUMES),
+    Mutant('a record that Glance does not take is none', 'record/recorder',
+           '            return False\n        return True\n\n'
+           '    def _record_on_snapshot',
+           '            return True\n        return True\n\n'
+           '    def _record_on_snapshot', _VOLUMES),
+    Mutant("an image of one's own is any of the project", 'record/glance',
+           '            if sorted(snapshots_of(image)) == wanted:',
+           '            if snapshots_of(image):', _VOLUMES),
+    Mutant('what was not seen complete was', 'record/record_duty',
+           'if is_claimed and not self.cut.issuperset(snapshot_ids):',
+           'if False:', _VOLUMES),
+    Mutant('a volume snapshot that failed was cut', 'cuts/cinder',
+           '        if state == _AVAILABLE:', '        if True:', _VOLUMES),
 ]
 
 
@@ -154,8 +216,8 @@ def try_one(mutant: Mutant) -> str | None:
                 mutant.module, mutant.right))
         path.write_text(text.replace(mutant.right, mutant.wrong))
         done = subprocess.run(
-            [sys.executable, '-m', 'unittest', '--failfast',
-             'tests.simulation.test_single_faults'],
+            [sys.executable, '-m', 'unittest', '--failfast', '-k',
+             mutant.tests, 'tests.simulation.test_single_faults'],
             cwd=tree, env={**os.environ, 'PYTHONPATH': str(tree)},
             capture_output=True, text=True)
     found = re.search(r'^(?:FAIL|ERROR): (\w+)', done.stderr, re.MULTILINE)
@@ -169,6 +231,8 @@ def main() -> int:
 
     :returns: 1 if one was not noticed
     """
+    # It takes longer than tests may.
+    faulthandler.cancel_dump_traceback_later()
     missed = 0
     for mutant in MUTANTS:
         noticed = try_one(mutant)

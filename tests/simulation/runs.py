@@ -10,131 +10,60 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""One run of the real freeze code in a simulated world, and its judgement."""
+"""One run of the real code in a simulated world, and its judgement."""
 
 from collections import abc
 import contextlib
 import pathlib
 import tempfile
+import types
 import typing
 from unittest import mock
 
 import libvirt
+from nova.image import glance as nova_glance
 
 from nova_quiesce import consistency
+from nova_quiesce.copy import leftovers
+from nova_quiesce.copy import workplace
+from nova_quiesce.cuts import cinder as volume_cuts
 from nova_quiesce.freeze import duties
-from nova_quiesce.freeze import errors
 from nova_quiesce.freeze import files
-from nova_quiesce.freeze import freezer
 from nova_quiesce.freeze.guard import guard_client
-from nova_quiesce.freeze.guard import lease_watcher
-from nova_quiesce.freeze.guard import wire
-from nova_quiesce.freeze import lease_directory
 from nova_quiesce.freeze import leases
-from nova_quiesce.freeze import machines
-from nova_quiesce.freeze import proof
-from nova_quiesce import policy
-from nova_quiesce import snapshots
+from nova_quiesce.record import action_events
+from nova_quiesce.record import volume_snapshots
+from tests.simulation import clouds
+from tests.simulation import disks
+from tests.simulation import guests
+from tests.simulation import hosts
+from tests.simulation import judgement
 from tests.simulation import scheduler as scheduling
 from tests.simulation import world as worlds
 
-UUID = '0e5a17e4-2d32-4f1b-8a55-33f2a9a0e7a1'
-MAX_FREEZE, FREEZE_TIMEOUT, THAW_TIMEOUT, ASK_TIMEOUT = 10, 5, 5, 5
-#: How long a run goes on after everything works again, in seconds.
-AFTERMATH = 300
-#: Seconds after its end, or after everything works again, within which a
-#: freeze ends: a thaw takes its timeout, and pauses grow to 10 s.
-BOUND = 60
-MOST_THAWS = 6
+#: When the project makes its other requests, in seconds; the last one comes
+#: after all that is waited for.
+_VISITS = (150, 1000, 25 * 3600, 26 * 3600)
+_VISIT_AGAIN = 10
+#: Seconds that a nova-compute gets that removes what is left.
+_AT_LAST = 300
 
 
-class GuardLink:
-    """The guard, with the real watchers, behind a link that can break.
+class Path(typing.NamedTuple):
+    """A path of a snapshot.
 
-    It stands where nova-compute's end of the real guard is. As that one does,
-    it starts another guard where one is gone, and tells it of all leases.
-
-    :param world: the world
-    :param directory: the path of the leases
+    :ivar begin: has the request begin, once nova-compute runs
+    :ivar serve: what a nova-compute that was started again does
+    :ivar has_guard: whether there is a guard
+    :ivar is_of_api: whether nova-api makes the image
+    :ivar lasts: seconds that a run goes on for
     """
 
-    def __init__(self, world: worlds.World, directory: str) -> None:
-        self._world = world
-        self._directory = directory
-        self._watched: dict[str, leases.Lease] = {}
-        self._watchers: dict[str, lease_watcher.LeaseWatcher] = {}
-        world.on_compute_death.append(self._end)
-        world.on_guard_death.append(self._watchers.clear)
-
-    def start(self) -> None:
-        """Have a guard."""
-        if self._world.guard.is_dead:
-            self._world.guard = scheduling.Process('guard')
-            self._world.tell('another guard is started')
-            for lease in self._watched.values():
-                self._start(lease)
-
-    def stop(self) -> None:
-        """End it."""
-        self._end()
-
-    def is_usable(self) -> bool:
-        """Tell whether there is one."""
-        return True
-
-    def defer(self, call: abc.Callable[..., None],
-              *arguments: object) -> None:
-        """Tell it something soon."""
-        def tell() -> None:
-            with contextlib.suppress(guard_client.GuardUnavailable):
-                call(*arguments)
-
-        self._world.scheduler.start(self._world.compute, 'tell-guard', tell)
-
-    def watch(self, lease: leases.Lease) -> None:
-        """Have a guest watched over."""
-        self._pass('guard watch: before')
-        self.start()
-        self._watched[lease.id] = lease
-        self._start(lease)
-        self._pass('guard watch: after')
-
-    def release(self, lease_id: str) -> None:
-        """End a watch."""
-        with contextlib.suppress(guard_client.GuardUnavailable):
-            self._pass('guard release: before')
-        self._watched.pop(lease_id, None)
-        watcher = self._watchers.pop(lease_id, None)
-        if watcher is not None:
-            watcher.release()
-
-    def watch_job(self, lease: duties.Duty) -> None:
-        """Have a job watched over; there are none in these runs."""
-
-    def _pass(self, name: str) -> None:
-        try:
-            self._world.point(name)
-        except libvirt.libvirtError as error:
-            raise guard_client.GuardUnavailable() from error
-
-    def _start(self, lease: leases.Lease) -> None:
-        watcher = lease_watcher.LeaseWatcher(
-            lease, lease_directory.LeaseDirectory(self._directory),
-            lambda: worlds.connect(self._world),
-            wire.GuardSettings('test:///', self._directory, ASK_TIMEOUT,
-                               THAW_TIMEOUT, 0.5),
-            scheduling.SimulatedMachine(
-                self._world.scheduler, self._world.guard,
-                lambda: self._world.boot))
-        watcher.start()
-        former = self._watchers.get(lease.id)
-        self._watchers[lease.id] = watcher
-        if former is not None:
-            former.release()
-
-    def _end(self) -> None:
-        for watcher in self._watchers.values():
-            watcher.end('nova-compute is gone')
+    begin: abc.Callable[['Run', hosts.Compute], None]
+    serve: abc.Callable[['Run', hosts.Compute], None]
+    has_guard: bool = True
+    is_of_api: bool = False
+    lasts: float = 300
 
 
 class Run:
@@ -145,191 +74,262 @@ class Run:
     :param seed: of the order in which tasks run
     :param faults: what goes wrong, by the number of the point
     :ivar problems: what is not as it is promised
+    :ivar record: of the image, where nova-compute makes it
+    :ivar was_killed: whether nova-compute had to be started again
+    :ivar cut_point: the number of the point at which the job had begun
     """
 
-    def __init__(self, path: 'Path', is_required: bool = True, seed: int = 0,
+    def __init__(self, path: Path, is_required: bool = True, seed: int = 0,
                  faults: abc.Mapping[int, worlds.Fault] | None = None
                  ) -> None:
-        self.world = worlds.World(seed, faults)
+        self.path = path
+        self.is_required = is_required
+        self.world = worlds.World(seed, faults or {}, path.has_guard)
+        self.guest = guests.Guest(self.world)
+        self.cinder = clouds.Cinder(self.world)
+        self.glance = clouds.Glance(self.world)
+        self.conductor = clouds.Conductor(self.world)
+        self.queue = clouds.Queue(self.world)
+        self.api = clouds.NovaApi(
+            self.world, self.queue, self.cinder, self.glance, self.conductor,
+            is_required)
+        self.world.handlers = self
         self.problems: list[str] = []
         self.record: consistency.Record | None = None
-        self.error: BaseException | None = None
-        self.cut_at: float | None = None
-        self.was_frozen_at_cut = False
         self.was_killed = False
-        self._path = path
-        self._is_required = is_required
-        self._directory = ''
+        self.cut_point = 0
+        self.compute: hosts.Compute | None = None
+        self.scratch = pathlib.Path()
+        self._ending = contextlib.ExitStack()
 
     def go(self) -> typing.Self:
         """Do it, and judge."""
-        disk = worlds.Disk(self.world)
-        with contextlib.ExitStack() as ending:
-            scratch = ending.enter_context(tempfile.TemporaryDirectory(
-                dir='/dev/shm'))
-            self._directory = str(pathlib.Path(scratch) / 'leases')
-            ending.enter_context(mock.patch.object(files, 'os', disk))
-            ending.enter_context(mock.patch.object(files, 'fcntl', disk))
-            ending.enter_context(mock.patch.object(
-                guard_client, 'GuardClient',
-                lambda settings, socket, machine=None: GuardLink(
-                    self.world, self._directory)))
-            ending.callback(self.world.scheduler.close)
-            self._start_compute(self._path.steps)
+        with self._ending:
+            self.scratch = pathlib.Path(self._ending.enter_context(
+                tempfile.TemporaryDirectory(dir='/dev/shm')))
+            (self.scratch / 'snapshots' / 'quiesce-host-other-a1b2c3d4'
+             ).mkdir(parents=True)
+            self._stand_in()
+            self._ending.callback(self.world.scheduler.close)
+            self._start_compute(self.path.begin)
             self.world.on_compute_death.append(self._restart_compute)
-            self.world.scheduler.run(self.world.scheduler.now + AFTERMATH)
-            self._judge()
+            self.world.scheduler.start(
+                self.world.operator, 'product', self._back_up)
+            if self.path.is_of_api:
+                self.world.scheduler.start(
+                    self.world.operator, 'tenant', self._visit)
+            try:
+                self.world.scheduler.run(
+                    self.world.scheduler.now + self.path.lasts)
+                if self.may_leave_files and (
+                        judgement.left_for_restart(self)):
+                    self.problems += judgement.left_by_refusal(self)
+                    self._restart_at_last()
+            except scheduling.Endless as error:
+                self.problems.append('it has no end: %s' % error)
+            self.problems += judgement.problems_of(self)
         return self
+
+    def _restart_at_last(self) -> None:
+        # What a nova-compute could not remove, the next one does.
+        scheduler = self.world.scheduler
+
+        def restart() -> None:
+            self.world.kill_compute()
+            scheduler.wait(lambda: False, _AT_LAST / 2)
+            self._lend('req-at-last')
+
+        scheduler.start(self.world.operator, 'operator', restart)
+        scheduler.run(scheduler.now + _AT_LAST)
 
     def story(self) -> str:
         """Tell what happened, for whoever has to find out why."""
         return '\n'.join(['', *self.world.story])
 
-    def new_freezer(self) -> freezer.Freezer:
-        """Make the freezer of a nova-compute, and start it."""
-        made = freezer.Freezer(
-            freezer.Settings(
-                'test:///', self._directory, ASK_TIMEOUT, THAW_TIMEOUT, 0.5,
-                has_guard=self._path.has_guard),
-            lambda: worlds.connect(self.world),
-            typing.cast(machines.Machine, scheduling.SimulatedMachine(
-                self.world.scheduler, self.world.compute,
-                lambda: self.world.boot)))
-        made.start()
-        return made
+    def reset_guest(self) -> None:
+        """Reset the guest."""
+        self.guest.reset()
 
-    def decision(self) -> policy.Decision:
-        """Make the decision that is in force."""
-        return policy.Decision(
-            policy.Policy.REQUIRE if self._is_required
-            else policy.Policy.PREFER,
-            policy.Limits(FREEZE_TIMEOUT, MAX_FREEZE))
+    def destroy_guest(self) -> None:
+        """Destroy the guest."""
+        self.guest.destroy()
 
-    def cut(self) -> None:
-        """Make the cut, over a connection of nova-compute's own."""
-        domain = worlds.Connection(self.world).lookupByUUIDString(UUID)
-        domain.begin_backup()
-        self.cut_at = self.world.scheduler.now
-        self.was_frozen_at_cut = self.world.guest.is_frozen
+    def hang_agent(self, seconds: float) -> None:
+        """Have the agent do nothing for so long."""
+        self.guest.hang_agent(seconds)
 
-    def _start_compute(self, steps: abc.Callable[
-            ['Run', freezer.Freezer], consistency.Record]) -> None:
-        def serve() -> None:
+    def kill_agent(self) -> None:
+        """End the agent, which is started again."""
+        self.guest.kill_agent()
+
+    def lose_host(self) -> None:
+        """Lose what was in the host's memory."""
+        self.guest.lose_host()
+
+    def delay_snapshots(self) -> None:
+        """Have the volume snapshots that are made now not end."""
+        self.cinder.delay()
+
+    def fail_snapshots(self) -> None:
+        """Have the volume snapshots that are made now fail."""
+        self.cinder.fail()
+
+    def delete_image(self) -> None:
+        """Delete the request's image, if it is there."""
+        self.glance.delete_made()
+
+    def stop_compute(self) -> None:
+        """Stop nova-compute as an operator does."""
+        compute = self.compute
+        if compute is None:
+            self.world.kill_compute()
+            return
+
+        def stop() -> None:
             try:
-                self.record = steps(self, self.new_freezer())
-                self.world.tell('the record says %s: %s' % (
-                    self.record.level.value, self.record.reason))
-            except (errors.QuiesceError, libvirt.libvirtError,
-                    leases.LeaseError) as error:
-                self.error = error
-                self.world.tell('the snapshot failed: %s' % error)
+                compute.stop()
+            finally:
+                self.world.kill_compute()
 
-        self.world.scheduler.start(self.world.compute, 'snapshot', serve)
+        compute.machine.start('stop', stop)
+
+    def _stand_in(self) -> None:
+        # For all that the real code finds in its modules.
+        disk = disks.Disk(self.world)
+        workshop = disks.Workshop(self.world, self.guest)
+        places = workplace.Places(str(self.scratch / 'snapshots'), 'host')
+        volume_client = types.SimpleNamespace(volume_snapshots=self.cinder)
+        poll = volume_cuts.SnapshotPoll
+        for module, name, other in (
+                (files, 'os', disk), (files, 'fcntl', disk),
+                *((workplace, one, workshop) for one in disks.WORKSHOP_NAMES),
+                (workplace, 'of_this_host', lambda: places),
+                (leftovers, 'machines', _Machines(self)),
+                (guard_client, 'GuardClient',
+                 lambda settings, socket, machine=None: hosts.GuardLink(
+                     self.world, self.guest, self.directory)),
+                (volume_cuts, 'SnapshotPoll', lambda state: poll(
+                    state, hosts.machine_of(self.world, self.world.compute))),
+                (nova_glance, 'GlanceClientWrapper', lambda: self.glance),
+                (volume_snapshots, 'cinder', types.SimpleNamespace(
+                    cinderclient=lambda context: volume_client)),
+                (action_events, 'has_failed', self.conductor.has_failed),
+                (action_events, 'tell_once', self.conductor.tell_once)):
+            self._ending.enter_context(mock.patch.object(module, name, other))
+
+    @property
+    def cut(self) -> float | None:
+        """The time of the cut, where nova-compute made it."""
+        cuts = [job.began for job in self.guest.jobs if job.is_ours]
+        return cuts[0] if cuts else None
+
+    @property
+    def level(self) -> object:
+        """The consistency level that is claimed; None where there is none."""
+        if self.record is not None:
+            return self.record.level.value
+        image = self.glance.images.get(self.glance.made or '', {})
+        return image.get(consistency.PREFIX + 'consistency')
+
+    @property
+    def may_leave_files(self) -> bool:
+        """True if the disk has failed, or what removes files was not alone."""
+        return len(self.faults_seen) > 1 or any(
+            ', disk' in line and worlds.Fault.ERROR.value in line
+            for line in self.faults_seen)
+
+    @property
+    def faults_seen(self) -> list[str]:
+        """The faults that there were, as the story tells them."""
+        return [line for line in self.world.story if 'FAULT' in line]
+
+    @property
+    def directory(self) -> str:
+        """The path of the leases."""
+        return str(self.scratch / 'leases')
+
+    def _start_compute(self, then: abc.Callable[
+            ['Run', hosts.Compute], None]) -> None:
+        def serve() -> None:
+            made = hosts.Compute(hosts.Surroundings(
+                self.world, self.guest, self.directory, self.path.has_guard,
+                self.is_required, self.cinder, self.queue))
+            try:
+                made.start()
+            except (leases.LeaseError, duties.DutyError, OSError,
+                    libvirt.libvirtError) as error:
+                self.world.tell('nova-compute does not start: %s' % error)
+                self.world.kill_compute()
+                return
+            self.compute = made
+            then(self, made)
+
+        self.world.scheduler.start(self.world.compute, 'main', serve)
 
     def _restart_compute(self) -> None:
         self.was_killed = True
+        self.compute = None
 
         def restart() -> None:
-            self.world.scheduler.wait(lambda: False, worlds.COMES_BACK)
+            self.world.scheduler.wait(
+                lambda: False, worlds.COMPUTE_COMES_BACK)
             self.world.compute = scheduling.Process('nova-compute')
             self.world.tell('nova-compute is started again')
-            self._start_compute(lambda run, freezer: consistency.crash(
-                'nova-compute was started again'))
+            self._start_compute(self.path.serve)
 
         self.world.scheduler.start(
             self.world.operator, 'supervisor', restart)
 
-    def _judge(self) -> None:
-        self.problems += [
-            *self._judge_guest(), *self._judge_record(), *self._judge_disk(),
-            *self._judge_tasks()]
+    def _back_up(self) -> None:
+        # A backup product, which begins its own job as soon as it can.
+        scheduler, guest = self.world.scheduler, self.guest
+        job = guests.Job(
+            '<domainbackup><server socket="/backup/socket"/><disks><disk>'
+            '<scratch file="/backup/scratch"/></disk></disks></domainbackup>',
+            is_ours=False)
+        def is_busy() -> bool:
+            return guest.job is not None
 
-    def _judge_guest(self) -> abc.Iterator[str]:
-        guest = self.world.guest
-        if guest.is_frozen:
-            yield 'the guest stays frozen'
-        for span in guest.frozen_spans:
-            latest = max(span.begin + MAX_FREEZE, self.world.healed_at) + BOUND
-            if span.end is not None and span.end > latest:
-                yield 'it was frozen for %.1f s' % (span.end - span.begin)
-        if guest.hooks.count('freeze') > 1:
-            yield 'it was frozen more than once'
-        if guest.hooks.count('thaw') > MOST_THAWS:
-            yield 'it was thawed %d times' % guest.hooks.count('thaw')
+        scheduler.wait(is_busy, _PRODUCT_WAITS)
+        while is_busy():
+            # libvirt ends the job that there is, and is not told which is
+            # meant. So it may not be another one the next moment.
+            scheduler.wait(lambda: False, _PRODUCT_LOOKS)
+        if guest.is_running:
+            guest.begin_job(job)
+            scheduler.wait(lambda: False, _PRODUCT_COPIES)
+            if guest.job is job:
+                guest.end_job()
 
-    def _judge_record(self) -> abc.Iterator[str]:
-        if self.record is None:
-            return
-        is_claimed = self.record.level is consistency.Level.FILESYSTEM
-        if is_claimed and not self.was_frozen_at_cut:
-            yield 'the record lies'
-        if (not is_claimed and self._path.makes_image and self._is_required
-                and not self.was_killed):
-            yield 'quiesce is required, and not proven'
+    def _visit(self) -> None:
+        # The project makes other requests, which lend their authority.
+        scheduler = self.world.scheduler
+        for moment in _VISITS:
+            scheduler.wait(lambda: False, 1000 + moment - scheduler.now)
+            self._lend('req-%d' % moment)
 
-    def _judge_disk(self) -> abc.Iterator[str]:
-        left = [one.name for one in
-                pathlib.Path(self._directory).glob('*.lease')]
-        if left:
-            yield 'leases are left: %s' % left
-
-    def _judge_tasks(self) -> abc.Iterator[str]:
-        for task in self.world.scheduler.tasks:
-            if not task.process.is_dead:
-                yield 'task %s of %s is left' % (task.name, task.process)
-        for task in self.world.scheduler.failed:
-            yield 'task %s: %r' % (task.name, task.error)
+    def _lend(self, request_id: str) -> None:
+        while self.compute is None:
+            self.world.scheduler.wait(lambda: False, _VISIT_AGAIN)
+        self.compute.requests.lend(typing.cast(
+            typing.Any, clouds.Context(request_id)))
 
 
-class Path(typing.NamedTuple):
-    """A path of a snapshot.
+class _Machines:
+    """What stands for the module of machines, where only one is known.
 
-    :ivar steps: nova-compute's, up to the record
-    :ivar makes_image: whether what it returns without an error is an image
-    :ivar has_guard: whether there is a guard
+    :param run: the run
     """
 
-    steps: abc.Callable[[Run, freezer.Freezer], consistency.Record]
-    makes_image: bool
-    has_guard: bool = True
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    @property
+    def REAL(self) -> object:
+        """The machine of nova-compute."""
+        return hosts.machine_of(self._run.world, self._run.world.compute)
 
 
-def image_backed(run: Run, made: freezer.Freezer) -> consistency.Record:
-    """Freeze, begin a backup job, and thaw."""
-    decision = run.decision()
-    agent = made.agent(UUID, FREEZE_TIMEOUT,
-                       is_strict=decision.policy is policy.Policy.REQUIRE)
-    snapshot = snapshots.Snapshot(
-        decision, agent, lambda is_saved: made.window(agent, freezer.Purpose(
-            UUID, 'guest', 'req-1', 'snapshot', FREEZE_TIMEOUT, MAX_FREEZE,
-            is_saved)))
-    snapshot.prepare()
-    try:
-        snapshot.freeze()
-        run.cut()
-    finally:
-        snapshot.thaw()
-    snapshot.check()
-    return snapshot.record
-
-
-def spanning(run: Run, made: freezer.Freezer) -> consistency.Record:
-    """Freeze in one call, and thaw in another, as nova-api drives it."""
-    agent = made.agent(UUID, FREEZE_TIMEOUT, is_strict=True)
-    shown: list[proof.Evidence] = []
-    with made.spanning.asking(UUID):
-        agent.preflight()
-    made.spanning.open(UUID, 'req-1', made.window(agent, freezer.Purpose(
-        UUID, 'guest', 'req-1', 'volume snapshots', FREEZE_TIMEOUT,
-        MAX_FREEZE)), shown.append)
-    try:
-        run.cut()
-    finally:
-        made.spanning.close(UUID, 'req-1')
-        run.world.scheduler.wait(lambda: bool(shown), AFTERMATH / 2)
-    return consistency.judge(shown[0])
-
-
-PATHS = {'image-backed': Path(image_backed, True),
-         'spanning': Path(spanning, False),
-         'image-backed without a guard': Path(image_backed, True, False)}
+#: Seconds that another product waits for our job to begin, between two looks
+#: whether it has ended, and takes to copy.
+_PRODUCT_WAITS, _PRODUCT_LOOKS, _PRODUCT_COPIES = 60, 5, 100

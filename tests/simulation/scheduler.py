@@ -10,51 +10,67 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""A machine whose time is virtual, and whose threads run one at a time.
+"""A machine whose time is virtual, and whose tasks run one at a time.
 
-The tasks are real threads, because the code that they run is the real one.
-But only the task that has the baton runs. It gives the baton back wherever it
-waits, and then the one that goes on is chosen here: by a seeded generator, so
-that a run can be repeated, and by the clock, which stands still while anybody
-can go on.
+A task stands for a thread of the real code, which does not know. It is a
+greenlet, because a run changes between its tasks some thousand times; Nova
+requires that library. Only the task that has the baton runs. It gives the
+baton back wherever it waits, and then the one that goes on is chosen here: by
+a seeded generator, so that a run can be repeated, and by the clock, which
+stands still while anybody can go on.
 """
 
 from collections import abc
 import contextlib
 import datetime
+import math
 import random
-import threading
+
+import greenlet  # type: ignore[import-untyped]
 
 _EPOCH = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
-#: Seconds of real time after which a task that does not give the baton back
-#: waits for something that is not simulated.
-_STUCK = 60
+#: Turns of all tasks after which a run goes on for ever; most take some
+#: hundred.
+_MOST_TURNS = 100_000
 
 
 class Unwound(BaseException):
     """The run is over, or the process of this task is; nothing counts now."""
 
 
-class Deadlock(Exception):
-    """Somebody waits who will never be woken; the text says for what."""
+class Endless(Exception):
+    """The run does not come to its end: somebody tries again and again."""
 
 
 class Process:
     """Tasks that die together.
 
     :param name: of the process, for the story
+    :ivar is_dead: whether it was killed
+    :ivar stopped_until: until when it gets no processor
     """
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.is_dead = False
+        self.stopped_until = 0.0
 
     def __repr__(self) -> str:
         return self.name
 
 
 class Task:
-    """A task of a process, in a thread of its own."""
+    """A task of a process.
+
+    :param scheduler: which has it run
+    :param process: with which it dies
+    :param name: of the task, for the story
+    :param target: what it does
+    :ivar is_over: whether it has ended
+    :ivar error: what it ended with, if that is an error
+    :ivar is_ready: tells whether it can go on
+    :ivar until: when it goes on in any case; None where it does not
+    """
 
     def __init__(self, scheduler: 'Scheduler', process: Process, name: str,
                  target: abc.Callable[[], object]) -> None:
@@ -62,20 +78,15 @@ class Task:
         self.name = name
         self.is_over = False
         self.error: BaseException | None = None
-        #: Tells whether it can go on, and since when it can in any case.
         self.is_ready: abc.Callable[[], bool] = lambda: True
         self.until: float | None = None
-        self.baton = threading.Semaphore(0)
         self._scheduler = scheduler
         self._target = target
-        self._thread = threading.Thread(
-            target=self._run, name=name, daemon=True)
-        self._thread.start()
+        self._greenlet = greenlet.greenlet(self._run, scheduler.main)
 
     def _run(self) -> None:
-        self.baton.acquire()
         try:
-            if not self._scheduler.is_over and not self.process.is_dead:
+            if not self.process.is_dead:
                 self._target()
         except Unwound:
             pass
@@ -83,7 +94,15 @@ class Task:
             self.error = error
         finally:
             self.is_over = True
-            self._scheduler.give_back()
+
+    def go_on(self) -> None:
+        """Give it the baton, until it waits or ends."""
+        self._greenlet.switch()
+
+    def unwind(self) -> None:
+        """End it where it waits, as the run is over."""
+        if self._greenlet:
+            self._greenlet.throw(Unwound)
 
     def join(self, timeout: float | None = None) -> None:
         """Wait for its end."""
@@ -93,26 +112,25 @@ class Task:
         """Tell whether it has not ended."""
         return not self.is_over
 
-    def end_thread(self) -> None:
-        """Wait for the end of its real thread, once the run is over."""
-        self._thread.join(_STUCK)
-
 
 class Scheduler:
     """The tasks, and the clock.
 
     :param seed: of the choice which task goes on
+    :ivar now: seconds of the virtual clock
+    :ivar main: who has the baton while no task has it
+    :ivar tasks: those that have not ended
+    :ivar failed: those that ended with an error
     """
 
     def __init__(self, seed: int = 0) -> None:
         self.now = 1000.0
-        self.is_over = False
+        self.main = greenlet.getcurrent()
         self.tasks: list[Task] = []
-        #: Those that ended with an error.
         self.failed: list[Task] = []
         self.current: Task | None = None
+        self._is_over = False
         self._random = random.Random(seed)
-        self._baton = threading.Semaphore(0)
 
     def start(self, process: Process, name: str,
               target: abc.Callable[[], object]) -> Task:
@@ -132,66 +150,74 @@ class Scheduler:
         task = self.current
         assert task is not None, 'only a task can wait'
         task.is_ready = is_ready
-        task.until = None if timeout is None else self.now + max(0, timeout)
-        self.give_back()
-        task.baton.acquire()
+        task.until = None if timeout is None else self._later(timeout)
+        self.main.switch()
         self.check()
         return is_ready()
 
+    def _later(self, seconds: float) -> float:
+        if seconds <= 0:
+            return self.now
+        # What is too short to be added to the time must not be no time.
+        return max(self.now + seconds, math.nextafter(self.now, math.inf))
+
     def switch(self) -> None:
         """Let another task run, if there is one that can."""
-        self.wait(lambda: True)
-
-    def give_back(self) -> None:
-        """Give the baton back to the scheduler."""
-        self._baton.release()
+        self.wait(_always)
 
     def run(self, until: float) -> None:
         """Run the tasks until a time, or until nobody has anything to do.
 
-        :raises Deadlock: a task hangs in something that is not simulated
+        :raises Endless: they have no end
         """
-        while True:
-            task = self._choose(until)
-            if task is None:
-                self.now = max(self.now, until)
-                return
+        turns = 0
+        while (task := self._choose(until)) is not None:
             self.current = task
-            task.baton.release()
-            if not self._baton.acquire(timeout=_STUCK):
-                raise Deadlock('task %s hangs' % task.name)
+            task.go_on()
             self.current = None
-            self.failed += [one for one in self.tasks if one.error]
-            self.tasks = [one for one in self.tasks if not one.is_over]
+            if task.is_over:
+                self.tasks.remove(task)
+                self.failed += [task] if task.error else []
+            turns += 1
+            if turns > _MOST_TURNS:
+                raise Endless('task %s of %s' % (task.name, task.process))
+        self.now = max(self.now, until)
 
     def _choose(self, until: float) -> Task | None:
         while True:
             alive = [one for one in self.tasks if not one.process.is_dead]
-            ready = [one for one in alive if one.is_ready() or (
-                one.until is not None and one.until <= self.now)]
+            ready = [one for one in alive
+                     if one.process.stopped_until <= self.now and (
+                         one.is_ready() or (one.until is not None and
+                                            one.until <= self.now))]
             if ready:
                 return self._random.choice(ready)
-            times = [one.until for one in alive if one.until is not None]
+            times = [max(one.process.stopped_until, one.until)
+                     for one in alive if one.until is not None]
+            times += [one.process.stopped_until for one in alive
+                      if one.process.stopped_until > self.now]
             if not times or min(times) > until:
                 return None
             self.now = min(times)
 
     def close(self) -> None:
-        """End all threads, those of processes that died, too."""
-        self.is_over = True
+        """End all tasks, those of processes that died, too."""
+        self._is_over = True
         for task in self.tasks:
-            task.baton.release()
-        for task in self.tasks:
-            task.end_thread()
+            task.unwind()
 
     def check(self) -> None:
         """See that the run goes on, and the process of this task.
 
         :raises Unwound: one of them does not
         """
-        if self.is_over or (
+        if self._is_over or (
                 self.current is not None and self.current.process.is_dead):
             raise Unwound()
+
+
+def _always() -> bool:
+    return True
 
 
 class _Event:

@@ -56,7 +56,8 @@ class ListTest(unittest.TestCase):
         kept.prepare()
         kept.write(test_record_duty.new().stored)
         kept.write(
-            test_record_duty.new(False).with_snapshots(('s1',)).with_verdict(
+            test_record_duty.new(False).with_snapshots(
+                ('s1',), test_record_duty.NOW).with_verdict(
                 test_record_duty.CRASH).stored)
         (self.path / 'duties' / 'stray').touch()
         kept.write(test_duties.new_duty(more='than known'))

@@ -12,6 +12,10 @@
 
 """Which backup jobs are this host's own."""
 
+from collections import abc
+import os
+import tempfile
+import types
 import unittest
 from unittest import mock
 
@@ -20,6 +24,7 @@ import libvirt
 from nova_quiesce.copy import leftovers
 from nova_quiesce.copy import workplace
 from nova_quiesce import fixture
+from nova_quiesce.freeze import leased_jobs
 
 PLACES = workplace.Places('/place', 'host')
 OURS = workplace.Workplace('/place/quiesce-host-abcd_123')
@@ -70,3 +75,72 @@ class FindTest(unittest.TestCase):
                     libvirt.VIR_ERR_SYSTEM_ERROR, 'socket is closed')), \
                 self.assertRaises(libvirt.libvirtError):
             leftovers.find(self.domain, PLACES)
+
+
+class GoOnTest(unittest.TestCase):
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.domain = fixture.FakeDomain()
+        self.host = types.SimpleNamespace(get_connection=mock.Mock(
+            side_effect=RuntimeError))
+        self.leases = mock.create_autospec(
+            leased_jobs.LeasedJobs, instance=True)
+        self.scratch = self.enterContext(tempfile.TemporaryDirectory())
+        self.enterContext(mock.patch.object(
+            workplace, 'of_this_host', autospec=True,
+            return_value=workplace.Places(self.scratch, 'host')))
+        self.path = os.path.join(self.scratch, 'quiesce-host-abcd_123')
+        os.mkdir(self.path)
+        self.leases.left.return_value = [types.SimpleNamespace(
+            content={'socket': os.path.join(self.path, 'nbd')})]
+
+    def _go_on(self) -> abc.Callable[[], None]:
+        leftovers.go_on(self.host, self.leases)
+        remove: abc.Callable[[], None] = self.leases.adopt.call_args.args[1]
+        return remove
+
+    def test_hypervisor_that_is_away_at_the_start(self) -> None:
+        remove = self._go_on()
+        self.host.get_connection.side_effect = lambda: self.domain
+        remove()
+        self.assertEqual([], os.listdir(self.scratch))
+
+    def test_hypervisor_that_is_away_again(self) -> None:
+        remove = self._go_on()
+        with self.assertLogs('nova_quiesce.copy.leftovers', 'ERROR'):
+            remove()
+        self.assertTrue(os.path.exists(self.path))
+
+
+class EndTest(unittest.TestCase):
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.domain = fixture.FakeDomain()
+        self.host = types.SimpleNamespace(list_guests=mock.Mock(
+            return_value=[types.SimpleNamespace(_domain=self.domain)]))
+        scratch = self.enterContext(tempfile.TemporaryDirectory())
+        self.enterContext(mock.patch.object(
+            workplace, 'of_this_host', autospec=True,
+            return_value=workplace.Places(scratch, 'host')))
+        self.ours, self.begins = (
+            os.path.join(scratch, 'quiesce-host-%s' % one)
+            for one in ('abcd_123', 'abcd_124'))
+        for path in (self.ours, self.begins):
+            os.mkdir(path)
+
+    def test_what_is_under_way_keeps_its_files(self) -> None:
+        """It may have been prepared, and begin its job yet."""
+        self.domain.backup = job_in(self.ours)
+        with self.assertLogs('nova_quiesce.copy.leftovers', 'WARNING'):
+            leftovers.end(self.host)
+        self.assertIsNone(self.domain.backup)
+        self.assertFalse(os.path.exists(self.ours))
+        self.assertTrue(os.path.exists(self.begins))
+
+    def test_hypervisor_that_is_away(self) -> None:
+        self.host.list_guests.side_effect = RuntimeError
+        with self.assertLogs('nova_quiesce.copy.leftovers', 'ERROR'):
+            leftovers.end(self.host)
+        self.assertTrue(os.path.exists(self.ours))

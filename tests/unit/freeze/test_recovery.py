@@ -17,6 +17,7 @@ import os
 import tempfile
 import threading
 import unittest
+from unittest import mock
 
 from nova_quiesce import fixture
 from nova_quiesce.freeze import errors
@@ -45,7 +46,7 @@ class RecoveryTest(unittest.TestCase):
 
     def _wait(self) -> None:
         for thread in threading.enumerate():
-            if thread.name.startswith('recover-'):
+            if thread.name.startswith(('recover-', 'release-')):
                 thread.join(10)
 
     def _leave(self, uuid: str = UUID, domain_id: int = 1,
@@ -92,6 +93,23 @@ class RecoveryTest(unittest.TestCase):
         self._leave(boot_id=OTHER)
         self._recover()
         self.assertEqual([], self.domains[UUID].calls)
+        self._assert_left()
+
+    def test_lease_that_cannot_be_removed_at_once(self) -> None:
+        self._leave()
+        release = self.directory.release
+        failures = [leases.LeaseError('Input/output error')]
+
+        def fail_first(lease: leases.Lease) -> bool:
+            if failures:
+                raise failures.pop()
+            return release(lease)
+
+        with mock.patch.object(recovery, '_RELEASE_PAUSE', 0.01), (
+                mock.patch.object(self.directory, 'release', fail_first)), (
+                self.assertLogs('nova_quiesce.freeze.recovery', 'ERROR')):
+            self._recover()
+            self._wait()
         self._assert_left()
 
     def test_guest_that_is_gone(self) -> None:

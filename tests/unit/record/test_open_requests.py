@@ -62,7 +62,7 @@ class OpenRequestsTest(unittest.TestCase):
     def _stop(self, started: open_requests.OpenRequests) -> None:
         started.stop()
         for thread in threading.enumerate():
-            if thread.name.startswith('record-'):
+            if thread.name.startswith(('record-', 'late-')):
                 thread.join(SOON)
 
     def _attempt(self, context: object, duty: record_duty.RecordDuty,
@@ -102,6 +102,19 @@ class OpenRequestsTest(unittest.TestCase):
             with self.assertRaises(open_requests.DutyNotWritten):
                 self._begin()
         self.assertFalse(self.requests.is_wanted('req-1'))
+
+    def test_written_although_that_failed(self) -> None:
+        """Its last system call failed."""
+        write = self.directory.write
+
+        def fail_after(duty: duties.Duty) -> None:
+            write(duty)
+            raise duties.DutyError('Input/output error')
+
+        with mock.patch.object(self.directory, 'write', fail_after):
+            with self.assertRaises(open_requests.DutyNotWritten):
+                self._begin()
+        self.assertEqual([], self._on_disk())
 
     def test_given_up_while_it_is_written(self) -> None:
         """A disk may be slower than nova-api is patient."""
@@ -229,6 +242,19 @@ class OpenRequestsTest(unittest.TestCase):
         self._wait(lambda: len(self.tried) > 2)
         self.assertEqual({self.context}, {
             context for context, _ in self.tried})
+
+    def test_nobody_works_any_more(self) -> None:
+        """A list that does not come is waited for, and then no more."""
+        self._begin()
+        with mock.patch.object(duty_worker, '_LONGEST_WORK', 0):
+            self.requests.judge('req-1', test_record_duty.HELD)
+            self._wait(lambda: bool(self.tried))
+            self._wait(lambda: not any(
+                thread.name.startswith('record-')
+                for thread in threading.enumerate()))
+        self.is_done.set()
+        self.requests.lend(mock.Mock(project_id='project'))
+        self._assert_nothing_left()
 
     def test_request_that_is_not_known(self) -> None:
         self.requests.list_came(self.context, 'req-2', ('s1',))

@@ -12,6 +12,7 @@
 
 """The duty of a request: as it is known, and as it is on the disk."""
 
+import datetime
 import json
 import unittest
 
@@ -20,6 +21,7 @@ from nova_quiesce.freeze import duties
 from nova_quiesce.record import record_duty
 from tests.unit.freeze import test_duties
 
+NOW = datetime.datetime.now(datetime.UTC)
 HELD = record_duty.Verdict(
     {**consistency.crash('all well').properties(),
      'quiesce_consistency': 'filesystem'}, frozenset({'s1', 's2'}))
@@ -29,7 +31,8 @@ CRASH = record_duty.Verdict.of(consistency.crash('a lapse'))
 def new(is_required: bool = True) -> record_duty.RecordDuty:
     """Make the duty of a request that has just arrived."""
     return record_duty.RecordDuty.begin(
-        test_duties.UUID, 'req-1', 'project', is_required)
+        test_duties.UUID, 'req-1', 'project', is_required,
+        datetime.datetime.now(datetime.UTC))
 
 
 class RecordDutyTest(unittest.TestCase):
@@ -39,7 +42,8 @@ class RecordDutyTest(unittest.TestCase):
         self.assertIsNone(duty.snapshot_ids)
         self.assertIsNone(duty.verdict)
         self.assertFalse(duty.is_told)
-        duty = duty.with_snapshots(('s1', 's2')).with_verdict(HELD).with_told()
+        duty = duty.with_snapshots(
+            ('s1', 's2'), NOW).with_verdict(HELD).with_told()
         again = record_duty.RecordDuty.of(duties.Duty(**json.loads(json.dumps(
             vars(duty.stored)))))
         self.assertEqual(duty, again)

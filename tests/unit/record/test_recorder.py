@@ -63,7 +63,8 @@ class RecorderTest(unittest.TestCase):
         self.options = types.SimpleNamespace(record=True)
         self.recorder = recorder.Recorder('host', self.options)
         self.duty = test_record_duty.new().with_snapshots(
-            ('s1', 's2')).with_verdict(test_record_duty.HELD)
+            ('s1', 's2'), test_record_duty.NOW).with_verdict(
+                test_record_duty.HELD)
         self.saved: list[record_duty.RecordDuty] = []
 
     def _put_away(self, *_: object) -> str:
@@ -104,12 +105,13 @@ class RecorderTest(unittest.TestCase):
                          str(self.calls.tell_once.call_args[0][-1]))
 
     def test_required_and_not_all_seen_complete(self) -> None:
-        self._attempt(self.duty.with_snapshots(('s1', 's3')))
+        self._attempt(self.duty.with_snapshots(
+            ('s1', 's3'), test_record_duty.NOW))
         self.calls.put_away.assert_called_once_with(CONTEXT, 'image')
 
     def test_preferred_and_lapsed(self) -> None:
         duty = test_record_duty.new(is_required=False).with_snapshots(
-            ('s1',)).with_verdict(test_record_duty.CRASH)
+            ('s1',), test_record_duty.NOW).with_verdict(test_record_duty.CRASH)
         self.assertIn('crash', str(self._attempt(duty)))
         self.calls.put_away.assert_not_called()
         self.calls.tell_once.assert_not_called()
@@ -148,7 +150,14 @@ class RecorderTest(unittest.TestCase):
 
     def test_nothing_before_the_verdict(self) -> None:
         self.assertIsNone(self._attempt(
-            test_record_duty.new().with_snapshots(('s1',))))
+            test_record_duty.new().with_snapshots(
+                ('s1',), test_record_duty.NOW)))
+        self._assert_untouched()
+
+    def test_upload_that_does_not_end(self) -> None:
+        self.image['status'] = 'queued'
+        late = aged(self.duty, 2 * recorder.LATEST_RECORD)
+        self.assertIn('never completed', str(self._attempt(late)))
         self._assert_untouched()
 
     def test_record_that_does_not_stay_is_no_end(self) -> None:
@@ -184,7 +193,8 @@ class RecorderTest(unittest.TestCase):
 
     def test_empty_list(self) -> None:
         self.assertIn('no image', str(self._attempt(
-            test_record_duty.new().with_snapshots(()))))
+            test_record_duty.new().with_snapshots(
+                (), test_record_duty.NOW))))
         self._assert_untouched()
 
     def test_nova_api_has_failed(self) -> None:
@@ -206,7 +216,8 @@ class RecorderTest(unittest.TestCase):
     def test_list_that_comes_late(self) -> None:
         self.calls.find.return_value = None
         late = aged(test_record_duty.new(), 2 * recorder.LATEST_IMAGE)
-        self.assertIsNone(self._attempt(late.with_snapshots(('s1',))))
+        self.assertIsNone(self._attempt(late.with_snapshots(
+            ('s1',), test_record_duty.NOW)))
 
     def test_image_that_is_deleted_meanwhile(self) -> None:
         gone = nova_exception.ImageNotFound(image_id='image')

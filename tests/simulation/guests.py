@@ -1,0 +1,513 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""A guest with its agent and its backup job, and libvirt's view of them.
+
+What the parts do, and how long it takes, was measured on real ones (libvirt
+9.0, QEMU 7.2): see :mod:`nova_quiesce.fixture`, whose words for errors are
+used.
+"""
+
+from collections import abc
+import dataclasses
+import pathlib
+import typing
+from xml.etree import ElementTree
+
+import libvirt
+
+from nova_quiesce import fixture
+from nova_quiesce.freeze import domains
+from tests.simulation import world as worlds
+
+#: Seconds that libvirt waits for an agent to take a command.
+SYNCHRONIZATION = 5
+#: Seconds that libvirt waits for another job to end, and a job's end takes.
+_JOB_LOCK, _JOB_END = 30, 0.2
+FILESYSTEMS = 2
+#: How Nova calls the guest's disk.
+DISK = '/instances/disk'
+
+_DOMAIN = ("<domain type='kvm'><os><type arch='x86_64' machine='q35'>hvm"
+           "</type></os><devices><emulator>/usr/bin/qemu</emulator>"
+           "<disk type='file' device='disk'><source file='%s'/>"
+           "<target dev='vda'/></disk></devices></domain>" % DISK)
+_DOMAIN_CAPABILITIES = ("<domainCapabilities><features><backup "
+                        "supported='yes'/></features></domainCapabilities>")
+_CAPABILITIES = '<capabilities><host/></capabilities>'
+#: What an agent of a tenant's may answer to anything.
+_NONSENSE: tuple[object, ...] = (
+    'text', None, -1, {'a': 1}, [('', '', '', [])], 10 ** 12, [7])
+
+
+@dataclasses.dataclass
+class Span:
+    """The time from a freeze to its thaw; no end where there is none."""
+
+    begin: float
+    end: float | None = None
+
+    def covers(self, begin: float, end: float) -> bool:
+        """Tell whether it was frozen all the time between these."""
+        return self.begin <= begin and (self.end is None or self.end >= end)
+
+
+@dataclasses.dataclass
+class Job:
+    """A backup job, as it was described when it began.
+
+    :ivar description: the description
+    :ivar is_ours: whether Nova began it
+    :ivar began: when it began, which is its cut
+    :ivar ended: when it ended
+    """
+
+    description: str
+    is_ours: bool = True
+    began: float = 0.0
+    ended: float | None = None
+
+    def files(self) -> list[pathlib.Path]:
+        """The paths of its socket and of its scratch file."""
+        job = ElementTree.fromstring(self.description)
+        server = job.find('server')
+        assert server is not None
+        return [pathlib.Path(str(server.get('socket'))), *(
+            pathlib.Path(str(one.get('file')))
+            for one in job.iterfind('.//scratch'))]
+
+
+class Guest:
+    """A guest with an agent, with hooks, and with a backup job at times.
+
+    :ivar number: which start of the domain it is
+    :ivar is_frozen: whether its filesystems are frozen
+    :ivar hooks: each call of its hooks, by what it was for
+    :ivar frozen_spans: when it was frozen, and until when
+    :ivar commands: those that the agent has not answered yet, in their order
+    :ivar job: the backup job that is active
+    :ivar jobs: all that there were
+    """
+
+    def __init__(self, world: worlds.World) -> None:
+        self._world = world
+        self.number = 1
+        self.is_running = True
+        self.is_frozen = False
+        self.is_agent_up = True
+        self.busy_until = 0.0
+        self.commands: list[object] = []
+        self.hooks: list[str] = []
+        self.frozen_spans: list[Span] = []
+        self.job: Job | None = None
+        self.jobs: list[Job] = []
+
+    def freeze(self) -> int:
+        """Freeze all filesystems."""
+        self.hooks.append('freeze')
+        if not self.is_frozen:
+            self.is_frozen = True
+            self.frozen_spans.append(Span(self._world.scheduler.now))
+            self._world.tell('the guest is frozen')
+        return FILESYSTEMS
+
+    def thaw(self) -> int:
+        """Thaw all filesystems."""
+        self.hooks.append('thaw')
+        count = FILESYSTEMS if self.is_frozen else 0
+        self._thawed('the guest is thawed (%d)' % count)
+        return count
+
+    def _thawed(self, text: str) -> None:
+        if self.is_frozen:
+            self.is_frozen = False
+            self.frozen_spans[-1].end = self._world.scheduler.now
+        self._world.tell(text)
+
+    def reset(self) -> None:
+        """Begin anew, with nothing frozen, as at a hard reboot."""
+        if self.is_running:
+            self.number += 1
+            self.end_job()
+            self._thawed('the guest is reset')
+            # It takes its time to boot.
+            self.kill_agent()
+
+    def destroy(self) -> None:
+        """End, as by the operator's hand."""
+        self.is_running = False
+        self.commands.clear()
+        self.end_job()
+        self._thawed('the guest is gone')
+
+    def lose_host(self) -> None:
+        """End with the host, and be started again with it.
+
+        libvirt counts from 1 again, and removes no files.
+        """
+        if not self.is_running:
+            return
+        self.is_running = False
+        self.commands.clear()
+        self.job = None
+        self._thawed('the guest is gone with its host')
+
+        def come_back() -> None:
+            self._world.scheduler.wait(
+                lambda: self._world.is_libvirtd_up)
+            self.number, self.is_running = 1, True
+            self._world.tell('the guest is started with its host')
+
+        self._world.scheduler.start(self._world.operator, 'boot', come_back)
+
+    def begin_job(self, job: Job) -> None:
+        """Begin a backup job: a cut.
+
+        :raises OSError: its files cannot be made
+        """
+        for file in job.files():
+            if job.is_ours:
+                file.touch()
+        job.began = self._world.scheduler.now
+        self.job = job
+        self.jobs.append(job)
+        self._world.tell('a backup job begins')
+
+    def end_job(self) -> None:
+        """End the backup job, if there is one, and remove its files."""
+        job, self.job = self.job, None
+        if job is not None:
+            job.ended = self._world.scheduler.now
+            self._world.tell('the backup job has ended')
+            for file in job.files():
+                file.unlink(missing_ok=True)
+
+    def hang_agent(self, seconds: float) -> None:
+        """Have the agent do nothing for so long."""
+        self.busy_until = self._world.scheduler.now + seconds
+
+    def kill_agent(self) -> None:
+        """End the agent; it is started again, and frozen guests stay so."""
+        self.is_agent_up = False
+        self.commands.clear()
+
+        def come_back() -> None:
+            self._world.scheduler.wait(lambda: False, worlds.COMES_BACK)
+            self.is_agent_up = True
+            self._world.tell('the agent is there again')
+
+        self._world.scheduler.start(
+            self._world.operator, 'agent', come_back)
+
+
+class Connection:
+    """A connection to libvirtd, which does not survive it.
+
+    :param world: the world
+    :param guest: the only one that there is
+    """
+
+    def __init__(self, world: worlds.World, guest: Guest) -> None:
+        self._world = world
+        self._guest = guest
+        self._start = world.libvirtd_start
+        world.point('connect: before')
+        self.check()
+
+    def check(self) -> None:
+        """See that it is good.
+
+        :raises libvirtError: it is not
+        """
+        if not self.isAlive():
+            raise fixture.libvirt_error(
+                libvirt.VIR_ERR_INTERNAL_ERROR,
+                'internal error: client socket is closed')
+
+    def isAlive(self) -> int:
+        """Tell whether it can be used."""
+        return int(self._world.is_libvirtd_up and
+                   self._start == self._world.libvirtd_start)
+
+    def lookupByUUIDString(self, uuidstr: str) -> 'Domain':
+        """Find the guest's domain."""
+        self._world.point('lookup: before')
+        self.check()
+        return Domain(self._world, self._guest, self)
+
+    def getDomainCapabilities(self, *_kind: object) -> str:
+        """Describe what domains can do."""
+        self._world.point('getDomainCapabilities: before')
+        self.check()
+        return _DOMAIN_CAPABILITIES
+
+    def getCapabilities(self) -> str:
+        """Describe the host."""
+        self._world.point('getCapabilities: before')
+        self.check()
+        return _CAPABILITIES
+
+    def close(self) -> int:
+        """Let go of it."""
+        return 0
+
+
+def connect(world: worlds.World, guest: Guest) -> domains.Connection:
+    """Open a connection.
+
+    :param world: the world
+    :param guest: the only one that there is
+    :raises libvirtError: libvirtd is not there
+    """
+    return typing.cast(domains.Connection, Connection(world, guest))
+
+
+class Domain:
+    """The guest's domain, as libvirt has it.
+
+    :param world: the world
+    :param guest: the guest
+    :param connection: over which it was found
+    """
+
+    def __init__(self, world: worlds.World, guest: Guest,
+                 connection: Connection) -> None:
+        self._world = world
+        self._guest = guest
+        self._connection = connection
+        self._timeout = -2
+
+    def connect(self) -> Connection:
+        """Return the connection that it was found over."""
+        return self._connection
+
+    def name(self) -> str:
+        """Return libvirt's name of the domain."""
+        return 'instance-00000001'
+
+    def XMLDesc(self, flags: int = 0) -> str:
+        """Describe the domain."""
+        self._call('XMLDesc')
+        return _DOMAIN
+
+    def agentSetResponseTimeout(self, timeout: int, flags: int = 0) -> int:
+        """Limit each later agent call."""
+        self._call('agentSetResponseTimeout')
+        self._timeout = timeout
+        return 0
+
+    def fsInfo(self, flags: int = 0) -> object:
+        """List the filesystems."""
+        return self._agent('guest-get-fsinfo', lambda: [
+            ('/fs%d' % number, 'vda%d' % number, 'ext4', ['vda'])
+            for number in range(FILESYSTEMS)])
+
+    def getTime(self, flags: int = 0) -> object:
+        """Tell the guest's time."""
+        return self._agent('guest-get-time',
+                           lambda: {'seconds': 0, 'nseconds': 0})
+
+    def interfaceAddresses(self, source: int, flags: int = 0) -> object:
+        """Tell the guest's addresses."""
+        return self._agent('guest-network-get-interfaces', dict)
+
+    def fsFreeze(self, mountpoints: list[str] | None = None) -> object:
+        """Freeze the guest."""
+        return self._agent('guest-fsfreeze-freeze', self._guest.freeze)
+
+    def fsThaw(self) -> object:
+        """Thaw the guest."""
+        return self._agent('guest-fsfreeze-thaw', self._guest.thaw,
+                           is_harmless=True)
+
+    def isActive(self) -> int:
+        """Tell whether it runs."""
+        self._call('isActive')
+        return int(self._guest.is_running)
+
+    def ID(self) -> int:
+        """Tell which start of the domain this is."""
+        self._call('ID')
+        return self._guest.number if self._guest.is_running else -1
+
+    def state(self, flags: int = 0) -> list[int]:
+        """Tell what it does, and why."""
+        self._call('state')
+        if not self._guest.is_running:
+            return [libvirt.VIR_DOMAIN_SHUTOFF,
+                    libvirt.VIR_DOMAIN_SHUTOFF_DESTROYED]
+        return [libvirt.VIR_DOMAIN_RUNNING,
+                libvirt.VIR_DOMAIN_RUNNING_BOOTED]
+
+    def hasManagedSaveImage(self, flags: int = 0) -> int:
+        """0: it is not suspended to disk."""
+        self._call('hasManagedSaveImage')
+        return 0
+
+    def backupBegin(self, backupXML: str, checkpointXML: str | None,
+                    flags: int = 0) -> int:
+        """Begin a backup job: a cut."""
+        self._world.point('backupBegin: before')
+        self._connection.check()
+        self._need_running()
+        if not self._world.scheduler.wait(
+                lambda: self._guest.job is None, _JOB_LOCK):
+            raise fixture.libvirt_error(
+                libvirt.VIR_ERR_OPERATION_TIMEOUT,
+                'Timed out during operation: cannot acquire state change lock')
+        self._need_running()
+        try:
+            self._guest.begin_job(Job(backupXML))
+        except OSError as error:
+            raise fixture.libvirt_error(
+                libvirt.VIR_ERR_INTERNAL_ERROR,
+                'internal error: unable to execute QEMU command: '
+                'Failed to bind socket') from error
+        self._world.point('backupBegin: after')
+        self._connection.check()
+        return 0
+
+    def backupGetXMLDesc(self, flags: int = 0) -> str:
+        """Describe the backup job that is active."""
+        self._call('backupGetXMLDesc')
+        if self._guest.job is None:
+            raise fixture.libvirt_error(
+                libvirt.VIR_ERR_NO_DOMAIN_BACKUP,
+                'Domain backup job id not found: no domain backup job present')
+        return self._guest.job.description
+
+    def abortJob(self) -> int:
+        """End the backup job, in its own time."""
+        self._world.point('abortJob: before')
+        self._connection.check()
+        job = self._guest.job
+        if job is None:
+            raise fixture.libvirt_error(
+                libvirt.VIR_ERR_OPERATION_INVALID,
+                'Requested operation is not valid: no job is active on the '
+                'domain')
+        if not job.is_ours:
+            self._world.break_promise('the job of somebody else is ended')
+
+        def end() -> None:
+            self._world.scheduler.wait(lambda: False, _JOB_END)
+            if self._guest.job is job:
+                self._guest.end_job()
+
+        self._world.scheduler.start(self._world.operator, 'end-job', end)
+        self._world.point('abortJob: after')
+        self._connection.check()
+        return 0
+
+    def _call(self, name: str) -> None:
+        self._world.point('%s: before' % name)
+        self._connection.check()
+        self._world.point('%s: after' % name)
+        self._connection.check()
+
+    def _need_running(self) -> None:
+        if not self._guest.is_running:
+            raise fixture.libvirt_error(
+                libvirt.VIR_ERR_OPERATION_INVALID,
+                'Requested operation is not valid: domain is not running')
+
+    def _agent(self, command: str, effect: abc.Callable[[], object],
+               is_harmless: bool = False) -> object:
+        self._world.point('%s: before' % command)
+        self._connection.check()
+        self._need_running()
+        if not self._guest.is_agent_up:
+            raise self._unresponsive('QEMU guest agent is not connected')
+        answer: list[object] = []
+        commands, mine = self._guest.commands, object()
+        commands.append(mine)
+
+        def carry_out() -> None:
+            # The agent has the command. It does it in its turn, whatever
+            # becomes of who asked for it.
+            self._wait_for_turn(mine)
+            if mine in commands:
+                answer.append(self._refusal(command) if (
+                    self._guest.is_frozen and not is_harmless) else effect())
+                commands.remove(mine)
+
+        self._world.scheduler.start(
+            self._world.operator, 'agent', carry_out)
+        # An agent that is killed, or ends with its guest, is noticed.
+        self._world.scheduler.wait(
+            lambda: mine not in commands or not self._world.is_libvirtd_up,
+            SYNCHRONIZATION if self._timeout < 0 else self._timeout)
+        fault = self._world.point('%s: after' % command)
+        self._connection.check()
+        if answer and isinstance(answer[0], Exception):
+            raise answer[0]
+        if answer and fault is worlds.Fault.NONSENSE:
+            return _NONSENSE[len(self._world.points) % len(_NONSENSE)]
+        if answer:
+            return answer[0]
+        raise self._unresponsive(
+            'Guest agent not available for now' if mine in commands
+            else 'Guest agent disappeared while executing command')
+
+    def _wait_for_turn(self, mine: object) -> None:
+        scheduler, guest = self._world.scheduler, self._guest
+        while mine in guest.commands:
+            if scheduler.now < guest.busy_until:
+                scheduler.wait(lambda: mine not in guest.commands,
+                               guest.busy_until - scheduler.now)
+            elif guest.commands[0] is mine:
+                return
+            else:
+                scheduler.wait(lambda: guest.commands[:1] in ([], [mine]))
+
+    @staticmethod
+    def _refusal(command: str) -> Exception:
+        refusal: Exception = fixture.agent_refusal(
+            command, 'Command %s has been disabled: the agent is in frozen '
+            'state' % command)
+        return refusal
+
+    @staticmethod
+    def _unresponsive(text: str) -> Exception:
+        error: Exception = fixture.libvirt_error(
+            libvirt.VIR_ERR_AGENT_UNRESPONSIVE,
+            'Guest agent is not responding: %s' % text)
+        return error
+
+
+class Host:
+    """Nova's handle of the hypervisor, as far as it is used.
+
+    :param world: the world
+    :param guest: the only one that there is
+    """
+
+    def __init__(self, world: worlds.World, guest: Guest) -> None:
+        self._world = world
+        self._guest = guest
+
+    def get_connection(self) -> Connection:
+        """Return Nova's connection to libvirtd."""
+        return Connection(self._world, self._guest)
+
+    def list_guests(self, only_running: bool = True) -> list['Handle']:
+        """List the guests that run."""
+        connection = self.get_connection()
+        domain = Domain(self._world, self._guest, connection)
+        return [Handle(domain)] if self._guest.is_running else []
+
+
+@dataclasses.dataclass
+class Handle:
+    """Nova's handle of a guest."""
+
+    _domain: Domain
