@@ -132,8 +132,6 @@ MUTANTS = [
            '        return was_open', _VOLUMES),
     Mutant('a file whose link failed is not there', 'freeze/files',
            '                self._unlink_same(name, file)\n', ''),
-    Mutant('a restarted guest is the same one', 'freeze/leases',
-           'lease.domain_id != presence.domain_id', 'False'),
     Mutant('an agent is not limited in time', 'freeze/agent_commands',
            '            self._domain.agentSetResponseTimeout(seconds, 0)',
            '            self._domain.agentSetResponseTimeout(3600, 0)'),
