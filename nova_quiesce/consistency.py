@@ -117,8 +117,8 @@ def offline() -> Record:
 
 
 def _doubt(evidence: proof.Evidence) -> str | None:
-    if evidence.lapse:
-        return evidence.lapse
+    if evidence.lapse is not None:
+        return evidence.lapse or 'the freeze ended before the cut was complete'
     if evidence.frozen < 1:
         return 'the guest agent froze no filesystem'
     shortfall = evidence.tally.shortfall()

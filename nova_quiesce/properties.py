@@ -208,13 +208,19 @@ def stricter(copy: abc.Mapping[str, object],
 
 def _freeze_more(merged: Properties, copy: abc.Mapping[str, object],
                  current: abc.Mapping[str, object]) -> None:
-    # Without the property, all filesystems are frozen.
     name = policy.MOUNTPOINTS_PROPERTY
-    if name not in copy or name not in current:
+    ours, theirs = policy.mountpoints(copy), policy.mountpoints(current)
+    if ours == () or theirs == ():
+        # Without the property, all filesystems are frozen.
         merged.pop(name, None)
-        return
-    both = [str(side[name]).strip(', ') for side in (copy, current)]
-    merged[name] = both[0] if both[0] == both[1] else ','.join(both)
+    elif ours is None or theirs is None:
+        # It is told of as it is.
+        _take(merged, copy if ours is None else current, (name,))
+    else:
+        merged[name] = ','.join(dict.fromkeys(ours + theirs))
+        if policy.mountpoints(merged) is None:
+            # Together they are more than may be named.
+            del merged[name]
 
 
 def _strictness(properties: abc.Mapping[str, object],

@@ -18,7 +18,7 @@ import unittest
 
 ROOT = pathlib.Path(__file__).parents[1]
 #: What "stestr run" runs. The other kinds have --test-path name them.
-USUAL = ('unit', 'tools', 'simulation')
+USUAL = ('unit', 'tools', 'simulation', 'hostile')
 
 
 def load_tests(loader: unittest.TestLoader, found: unittest.TestSuite,

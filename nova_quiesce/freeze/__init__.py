@@ -24,10 +24,10 @@ the way in
 
 the guest's agent
     ``guest_agent`` asks, freezes and thaws; ``agent_commands`` sends one
-    command in its time limit; ``frozen_state`` asks whether the guest is
-    frozen; ``replies`` classifies the answers; ``filesystems`` compares what
-    was frozen with what there is; ``agent_channel`` sees whether there can be
-    an agent; ``texts`` makes the guest's texts fit to be shown
+    command, with a limit of ``response_limits``; ``frozen_state`` asks whether
+    the guest is frozen; ``replies`` classifies the answers; ``filesystems``
+    compares what was frozen with what there is; ``agent_channel`` sees whether
+    there can be an agent; ``texts`` makes the guest's texts fit to be shown
 
 the freeze window
     ``windows`` freezes, keeps the deadline and thaws; ``window_thaw`` and

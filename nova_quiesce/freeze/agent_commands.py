@@ -13,7 +13,6 @@
 """Commands to one guest's agent, each with a time limit."""
 
 from collections import abc
-import logging
 import typing
 
 import libvirt
@@ -21,8 +20,7 @@ import libvirt
 from nova_quiesce.freeze import domains
 from nova_quiesce.freeze import errors
 from nova_quiesce.freeze import replies
-
-LOG = logging.getLogger(__name__)
+from nova_quiesce.freeze import response_limits
 
 _Answer = typing.TypeVar('_Answer')
 
@@ -31,10 +29,13 @@ class AgentCommands:
     """The commands that are sent to the agent of one guest.
 
     :param lookup: finds the guest's domain
+    :param limit: the time limit of its agent
     """
 
-    def __init__(self, lookup: domains.Lookup) -> None:
+    def __init__(self, lookup: domains.Lookup,
+                 limit: response_limits.ResponseLimit) -> None:
         self._lookup = lookup
+        self._limit = limit
         self._domain: domains.Domain | None = None
 
     def send(self, seconds: int,
@@ -42,30 +43,26 @@ class AgentCommands:
              is_limit_kept: bool = False) -> _Answer:
         """Send the agent a command.
 
-        The timeout belongs to the domain and covers each client's calls to
-        its agent, so it is set for one call and then put back to libvirt's
-        default. It cannot be read. Where a guest is not thawed yet, it is
-        kept for the next try: this service and its guard may both be at it,
-        and one must not take the limit off the other's call.
-
         :param seconds: that the agent may take
         :param command: sends it
-        :param is_limit_kept: whether the timeout stays where it fails
+        :param is_limit_kept: whether the time limit stays where it fails: a
+            guest that is not thawed yet is tried again
         :raises Failure: it did
         """
         domain = self._prepare(seconds)
         try:
             answer = command(domain)
         except Exception as error:
-            if not is_limit_kept:
-                _unlimit(domain)
-            raise replies.Failure(replies.reply_of(error), error) from error
+            failure = replies.Failure(replies.reply_of(error), error)
         except BaseException:
-            if not is_limit_kept:
-                _unlimit(domain)
+            self._limit.end(domain, is_limit_kept)
             raise
-        _unlimit(domain)
-        return answer
+        else:
+            self._limit.end(domain, is_kept=False)
+            return answer
+        self._limit.end(domain, is_limit_kept)
+        # Not where the error is at hand, which would be kept with this one.
+        raise failure
 
     def forget_domain(self) -> None:
         """Have the domain found anew for the next command."""
@@ -76,7 +73,7 @@ class AgentCommands:
 
         :param failure: the command's
         """
-        if isinstance(failure.cause, errors.GuestGone):
+        if isinstance(failure.obstacle, errors.GuestGone):
             return True
         if failure.code == libvirt.VIR_ERR_NO_DOMAIN:
             return True
@@ -93,17 +90,8 @@ class AgentCommands:
         try:
             if self._domain is None:
                 self._domain = self._lookup()
-            self._domain.agentSetResponseTimeout(seconds, 0)
+            self._limit.begin(self._domain, seconds)
         except (errors.NotFrozen, libvirt.libvirtError) as error:
             self._domain = None
             raise replies.Failure(replies.Reply.NEVER_SENT, error) from error
         return self._domain
-
-
-def _unlimit(domain: domains.Domain) -> None:
-    try:
-        domain.agentSetResponseTimeout(
-            libvirt.VIR_DOMAIN_AGENT_RESPONSE_TIMEOUT_BLOCK, 0)
-    except libvirt.libvirtError as error:
-        LOG.debug('The response timeout of a guest agent was not restored: '
-                  '%s', replies.text_of(error))

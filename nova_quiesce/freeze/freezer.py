@@ -34,6 +34,7 @@ from nova_quiesce.freeze import leased_jobs
 from nova_quiesce.freeze import leases
 from nova_quiesce.freeze import machines
 from nova_quiesce.freeze import recovery
+from nova_quiesce.freeze import response_limits
 from nova_quiesce.freeze import spanning_windows
 from nova_quiesce.freeze import watched_lease
 from nova_quiesce.freeze import windows
@@ -118,6 +119,7 @@ class Freezer:
             machine=machine) if settings.has_guard else None
         self._lock = machine.lock()
         self._barred: dict[str, str] = {}
+        self._limits = response_limits.ResponseLimits(machine)
         self.spanning = spanning_windows.SpanningWindows(machine)
         self.duties = duties.DutyDirectory(os.path.join(
             self._directory.path, lease_directory.DUTIES))
@@ -162,7 +164,7 @@ class Freezer:
             finder.Finder(self._connect, instance_uuid),
             guest_agent.Timeouts(ask=self._settings.ask, freeze=freeze_timeout,
                                  thaw=self._settings.thaw),
-            mountpoints, is_strict)
+            mountpoints, is_strict, self._limits.of(instance_uuid))
 
     def window(self, agent: guest_agent.Agent,
                purpose: Purpose) -> windows.Window:
@@ -181,14 +183,13 @@ class Freezer:
                 watched_lease.GRACE, presence.domain_id, purpose.is_saved)
 
         answer = _SYNC + purpose.freeze_timeout
+        watched = watched_lease.WatchedLease(
+            self._directory, self._guard, self._settings.is_guard_required,
+            new_lease, answer, self._machine,
+            lambda: self._admit(purpose.instance_uuid))
+        agent.limit.share(watched.is_guard_due)
         return windows.Window(
-            agent,
-            watched_lease.WatchedLease(
-                self._directory, self._guard,
-                self._settings.is_guard_required, new_lease, answer,
-                self._machine,
-                lambda: self._admit(purpose.instance_uuid)),
-            purpose.name,
+            agent, watched, purpose.name,
             windows.WindowLimits(purpose.max_freeze_time, self._settings.thaw,
                           self._settings.retry),
             self._machine, purpose.is_saved)

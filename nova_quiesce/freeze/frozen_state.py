@@ -63,7 +63,7 @@ def _find_refusal(commands: agent_commands.AgentCommands, seconds: int,
     try:
         commands.send(seconds, question, is_limit_kept)
     except replies.Failure as failure:
-        if isinstance(failure.cause, UnicodeDecodeError):
+        if failure.is_undecodable:
             return None
         if failure.reply is replies.Reply.ANSWERED_NO:
             # What fails otherwise was tried.

@@ -29,6 +29,7 @@ from nova_quiesce.freeze import errors
 from nova_quiesce.freeze import filesystems
 from nova_quiesce.freeze import frozen_state
 from nova_quiesce.freeze import replies
+from nova_quiesce.freeze import response_limits
 
 LOG = logging.getLogger(__name__)
 
@@ -49,19 +50,25 @@ class Agent:
     :param mountpoints: of the filesystems to freeze; empty for all
     :param is_strict: whether a freeze that is known to leave out a
         filesystem counts as failed
+    :param limit: the time limit of the agent; None where nobody else of this
+        process uses it
+    :ivar limit: the same
     :ivar listed: the filesystems that the guest had at the preflight; None
         where the agent would not tell
     """
 
     def __init__(self, lookup: domains.Lookup, timeouts: Timeouts,
                  mountpoints: tuple[str, ...] = (),
-                 is_strict: bool = False) -> None:
+                 is_strict: bool = False,
+                 limit: response_limits.ResponseLimit | None = None) -> None:
+        self.limit = limit or response_limits.ResponseLimit()
         self.mountpoints = mountpoints
         self.listed: filesystems.Listing = None
         self._is_strict = is_strict
         self._lookup = lookup
         self._timeouts = timeouts
-        self._commands = agent_commands.AgentCommands(lookup)
+        self._commands = agent_commands.AgentCommands(
+            lookup, self.limit)
 
     def presence(self) -> domains.Presence:
         """Find out where the guest is now.
@@ -110,7 +117,7 @@ class Agent:
             return filesystems.parse(self._commands.send(
                 self._timeouts.ask, lambda domain: domain.fsInfo()))
         except replies.Failure as failure:
-            if isinstance(failure.cause, UnicodeDecodeError):
+            if failure.is_undecodable:
                 # Of libvirt's binding: the guest's text is no text.
                 LOG.debug('A guest agent lists filesystems with names that '
                           'cannot be read')
@@ -258,8 +265,8 @@ def _explain_thaw(failure: replies.Failure) -> errors.ThawFailed:
 
 def _explain_never_sent(failure: replies.Failure,
                         seconds: int) -> errors.NotFrozen:
-    if isinstance(failure.cause, errors.NotFrozen):
-        return failure.cause
+    if failure.obstacle is not None:
+        return failure.obstacle
     if failure.is_not_taken():
         return errors.AgentUnresponsive(min(seconds, replies.SYNCHRONIZATION))
     explanations: dict[int | None, type[errors.NotFrozen]] = {

@@ -145,10 +145,13 @@ class Lease:
         :param fields: those of its file
         :raises InvalidLease: it is no lease
         """
-        identity = '/'.join(str(fields.get(name)) for name in (
-            'instance_uuid', 'created', 'boot_id', 'domain_id'))
-        return cls.from_dict(
-            fields | {'id': str(uuid.uuid5(_NAMESPACE, identity))})
+        # Only what is valid can be made an id of.
+        lease = cls.from_dict(fields | {'id': str(_NAMESPACE)})
+        identity = '/'.join(str(one) for one in (
+            lease.instance_uuid, lease.created, lease.boot_id,
+            lease.domain_id))
+        return dataclasses.replace(
+            lease, id=str(uuid.uuid5(_NAMESPACE, identity)))
 
     def to_dict(self) -> dict[str, typing.Any]:
         """Return the lease in types that JSON has."""

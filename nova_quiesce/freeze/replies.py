@@ -27,6 +27,7 @@ import enum
 
 import libvirt
 
+from nova_quiesce.freeze import errors
 from nova_quiesce.freeze import texts
 
 #: libvirt answers these before it asks the guest.
@@ -72,25 +73,28 @@ class Reply(enum.Enum):
 class Failure(Exception):
     """A call to an agent failed.
 
+    It keeps a short text of the error that the call ended with, and not the
+    error: Nova logs, sends and stores all errors that led to one, and the
+    guest may have chosen that one's text, of any size.
+
     :param reply: what is known of it
-    :param cause: how it failed
+    :param error: how it failed
+    :ivar code: the code that libvirt gave it; None where it is not libvirt's
+    :ivar obstacle: what kept it from being sent, where that is known by now
+    :ivar is_undecodable: whether the agent answered, and what it said is no
+        text
     """
 
-    def __init__(self, reply: Reply, cause: Exception) -> None:
+    def __init__(self, reply: Reply, error: Exception) -> None:
+        self._is_libvirts = isinstance(error, libvirt.libvirtError)
         # Another one is of this host, and not for tenants.
-        super().__init__(
-            text_of(cause) if isinstance(cause, libvirt.libvirtError)
-            else 'what it answered cannot be read')
+        text, self.code = 'what it answered cannot be read', None
+        if isinstance(error, libvirt.libvirtError):
+            text, self.code = text_of(error), error.get_error_code()
+        super().__init__(text)
         self.reply = reply
-        self.cause = cause
-
-    @property
-    def code(self) -> int | None:
-        """The code that libvirt gave it; None where it is not libvirt's."""
-        if isinstance(self.cause, libvirt.libvirtError):
-            code: int = self.cause.get_error_code()
-            return code
-        return None
+        self.obstacle = error if isinstance(error, errors.NotFrozen) else None
+        self.is_undecodable = isinstance(error, UnicodeDecodeError)
 
     def has_timed_out(self) -> bool:
         """Tell whether the agent did not answer in time."""
@@ -113,7 +117,7 @@ class Failure(Exception):
     def is_of_connection(self) -> bool:
         """Tell whether the connection to the hypervisor broke meanwhile."""
         return (self.reply is Reply.UNKNOWN and not self.has_timed_out() and
-                isinstance(self.cause, libvirt.libvirtError))
+                self._is_libvirts)
 
     def has_disappeared(self) -> bool:
         """Tell whether the agent ended while it carried out the command."""

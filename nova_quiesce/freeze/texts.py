@@ -27,7 +27,7 @@ def printable(text: str) -> str:
     """
     shown = ''.join(c if c.isprintable() and c <= _LAST else ' '
                     for c in text[:MAX_TEXT * 4])
-    return ' '.join(shown.split())[:MAX_TEXT]
+    return ' '.join(shown.split())[:MAX_TEXT].rstrip()
 
 
 def shorten(text: str, longest: int) -> str:

@@ -76,6 +76,9 @@ class WatchedLease:
         # Whoever moves the deadline must not bring back what was given up.
         self._lock = machine.lock()
         self._lease: leases.Lease | None = None
+        #: When the guard begins to thaw, give or take its grace.
+        self._guard_from: float | None = None
+        self._is_guard_due = False
 
     @property
     def lease(self) -> leases.Lease:
@@ -102,7 +105,8 @@ class WatchedLease:
         with contextlib.ExitStack() as undo:
             undo.callback(self.drop)
             began = self._machine.monotonic()
-            self._have_watched(self._ending(lease, began + self._answer))
+            self._guard_from = began + self._answer
+            self._have_watched(self._ending(lease, self._guard_from))
             self._admit()
             undo.pop_all()
         # A guard that was replaced took its time, which is none of the freeze.
@@ -120,6 +124,9 @@ class WatchedLease:
         """
         with self._lock:
             if self._lease is not None and self._guard is not None:
+                # A guard that has begun ends what it is at.
+                self._is_guard_due = self.is_guard_due()
+                self._guard_from = deadline
                 self._guard.defer(
                     self._guard.watch, self._ending(self._lease, deadline))
 
@@ -138,6 +145,12 @@ class WatchedLease:
                 self._guard.defer(self._guard.release, lease.id)
         if not self._release(lease):
             self._release_later(lease)
+
+    def is_guard_due(self) -> bool:
+        """Tell whether the guard may be thawing the guest, too, by now."""
+        return self._guard is not None and (self._is_guard_due or (
+            self._guard_from is not None and
+            self._machine.monotonic() >= self._guard_from))
 
     def is_another(self) -> bool:
         """Tell whether the instance has another lease: see the directory."""

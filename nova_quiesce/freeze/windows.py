@@ -242,8 +242,8 @@ class Window:
                 return ('the guest was thawed at its deadline of %g s, before '
                         'the snapshot was complete' % self._limits.frozen)
         except Exception as error:
-            # Whatever it was: nobody else would.
-            return str(error)
+            # Whatever it was: nobody else would. Some have no text.
+            return str(error) or repr(error)
         return None
 
     def _new_thaw(self, lease: leases.Lease, frozen: int | None,

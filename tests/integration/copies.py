@@ -18,13 +18,13 @@ import dataclasses
 import pathlib
 import signal
 import tempfile
-import time
 import typing
 
 from quiescelab import api
 from quiescelab import guestctl
 from quiescelab import logs
 from quiescelab import proc
+from quiescelab import readers
 from quiescelab import volumes
 from quiescelab import waiting
 
@@ -33,7 +33,6 @@ from tests.integration import snapshots
 
 #: A file of the guest that tests fill, and overwrite while it is copied.
 FILE = '/var/lib/fill'
-COPY_SECONDS = 60
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,11 +116,11 @@ class CopyTestCase(snapshots.SnapshotTestCase):
 
         The image, if any is left, is removed at the end of the test.
         """
-        before = {one.pid for one in proc.everyone()}
+        before = readers.pids()
         calls = self.agent_calls()
         image_id = self.user.begin_snapshot(self.server, 'test-held')
         self.addCleanup(self.remove_images, 'test-held')
-        held = HeldCopy(image_id, calls, self._catch(before))
+        held = HeldCopy(image_id, calls, readers.catch(self.lab, before))
         try:
             yield held
         finally:
@@ -131,24 +130,6 @@ class CopyTestCase(snapshots.SnapshotTestCase):
         """Delete all images of a name."""
         for image in self.user.images_named(name):
             self.user.remove_image(image)
-
-    def _catch(self, before: abc.Set[int]) -> proc.Process:
-        # A small disk is copied in less time than it takes, on a busy
-        # machine, to look at all that runs.
-        deadline = time.monotonic() + COPY_SECONDS
-        while time.monotonic() < deadline:
-            for one in proc.everyone(before):
-                if self._reads_disk(proc.arguments(one)):
-                    one.signal(signal.SIGSTOP)
-                    return one
-            time.sleep(0.002)
-        return self.fail('no disk was copied')
-
-    def _reads_disk(self, command: list[str]) -> bool:
-        ours = '%s/' % self.lab.paths.root
-        return (command[:2] == ['qemu-img', 'convert'] or
-                command[1:3] == ['-m', 'nova_quiesce.copy.stream']) and any(
-                    ours in argument for argument in command)
 
     def fill(self, mebibytes: int) -> str:
         """Write noise to a file of the guest.
@@ -181,12 +162,6 @@ class CopyTestCase(snapshots.SnapshotTestCase):
         waiting.wait(lambda: self.task_state() is None,
                      volumes.SNAPSHOT_SECONDS, 'the end of the snapshot')
         return self.user.show(self.server)
-
-    def task_state(self) -> str | None:
-        """Return what Nova is doing with the server."""
-        state: str | None = self.user.show(self.server)[
-            'OS-EXT-STS:task_state']
-        return state
 
     def domain_id(self) -> int:
         """Return the number of the domain's present start."""

@@ -24,11 +24,12 @@ class RequiredTest(snapshots.SnapshotTestCase):
     """The image sets hw_qemu_guest_agent and os_require_quiesce."""
 
     def test_healthy(self) -> None:
-        self.assert_healthy(self.snapshot())
+        self.assert_healthy(self.snapshot_by_command())
 
     def test_dead_agent(self) -> None:
         with self.dead_agent():
-            taken = self.snapshot()
+            taken = self.snapshot_by_command()
+        self.assertIsNotNone(taken.refusal)
         self.assert_refused(taken, 'install and start qemu-guest-agent')
         self.assertEqual(snapshots.NO_CALLS, taken.sent)
 

@@ -43,9 +43,10 @@ def small_volume(lab: running.Lab) -> abc.Iterator[pathlib.Path]:
     """
     libvirtd = lab.process('libvirtd')
     assert libvirtd is not None
-    # No mount of this namespace reaches libvirt's.
+    # No mount of this namespace reaches libvirt's, whose root may be another
+    # one, too.
     namespaces: tuple[list[str], ...] = ([], [
-        'nsenter', '--mount', '--target', str(libvirtd.pid)])
+        'nsenter', '--mount', '--root', '--target', str(libvirtd.pid)])
     with contextlib.ExitStack() as undo:
         scratch = pathlib.Path(undo.enter_context(
             tempfile.TemporaryDirectory(dir=lab.paths.run)))

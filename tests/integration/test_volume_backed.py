@@ -27,7 +27,7 @@ class RequiredTest(snapshots.SnapshotTestCase):
     from_volume = True
 
     def test_healthy(self) -> None:
-        self.assert_healthy(self.snapshot())
+        self.assert_healthy(self.snapshot_by_command())
 
     def test_dead_agent(self) -> None:
         name = self.new_name()

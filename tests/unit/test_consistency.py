@@ -69,6 +69,9 @@ class JudgeTest(unittest.TestCase):
     def test_lapse(self) -> None:
         self._assert_crash('deadline', evidence(lapse='the deadline passed'))
 
+    def test_lapse_without_a_reason(self) -> None:
+        self._assert_crash('before the cut was complete', evidence(lapse=''))
+
 
 class PropertiesTest(unittest.TestCase):
 

@@ -460,3 +460,14 @@ class StricterTest(unittest.TestCase):
                 {**PREFER, name: value} if value else dict(PREFER)
                 for value in (copy, current)))
             self.assertEqual(both, merged.get(name), (copy, current))
+
+    def test_filesystems_of_both(self) -> None:
+        name = policy.MOUNTPOINTS_PROPERTY
+        many = ','.join('/%d' % number for number in range(10))
+        for copy, current, both in (
+                ('/data', '', None), ('', '/data', None),
+                (many, many[3:] + ',/0', many),
+                (many, many.replace('/', '/x'), None),
+                ('/data', 'data', 'data'), ('data', '/data', 'data')):
+            merged = self._merge({name: copy}, {name: current})
+            self.assertEqual(both, merged.get(name), (copy, current))

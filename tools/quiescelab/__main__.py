@@ -16,6 +16,7 @@ import argparse
 from collections.abc import Sequence
 import importlib
 import os
+import pathlib
 import signal
 import sys
 
@@ -98,6 +99,29 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser('demo', help='up, and two quiesced '
                                   'snapshots of guests that write')
     command.set_defaults(run=_demo, driver=site.OUR_DRIVER, nova=None)
+    command = commands.add_parser('faults', help='each thing fails at each '
+                                  'moment of a snapshot')
+    command.add_argument('only', nargs='*', help='try those alone in whose '
+                         'row of the table all of these are')
+    command.add_argument('--table', type=pathlib.Path, metavar='FILE',
+                         help='write what came of it as CSV')
+    command.set_defaults(run=_faults)
+    command = commands.add_parser('hostile', help='a guest agent that means '
+                                  'harm, beside a server that is well')
+    command.add_argument('--answers', type=int, default=500,
+                         help='that it gives at least (%(default)s)')
+    command.add_argument('--seed', type=int, default=0,
+                         help='the number of its first one (%(default)s)')
+    command.set_defaults(run=_hostile)
+    command = commands.add_parser('soak', help='many snapshots of several '
+                                  'servers, while things fail at random')
+    command.add_argument('--snapshots', type=int, default=1000,
+                         help='how many at least (%(default)s)')
+    command.add_argument('--seed', type=int, default=1,
+                         help='of what fails, and when (%(default)s)')
+    command.add_argument('--seconds', type=float, default=float('inf'),
+                         help='begin no more rounds after these')
+    command.set_defaults(run=_soak)
     return parser
 
 
@@ -155,6 +179,30 @@ def _demo(arguments: argparse.Namespace, paths: layout.Layout,
         return code
     demo = importlib.import_module('quiescelab.demo')
     result: int = demo.run(running.Lab.from_env())
+    return result
+
+
+def _faults(arguments: argparse.Namespace, paths: layout.Layout,
+            screen: console.Console) -> int:
+    matrix = importlib.import_module('quiescelab.campaign.matrix')
+    result: int = matrix.run(running.Lab.from_env(), arguments.only,
+                             arguments.table)
+    return result
+
+
+def _hostile(arguments: argparse.Namespace, paths: layout.Layout,
+             screen: console.Console) -> int:
+    hostile = importlib.import_module('quiescelab.campaign.hostile')
+    result: int = hostile.run(running.Lab.from_env(), arguments.answers,
+                              arguments.seed)
+    return result
+
+
+def _soak(arguments: argparse.Namespace, paths: layout.Layout,
+          screen: console.Console) -> int:
+    soak = importlib.import_module('quiescelab.campaign.soak')
+    result: int = soak.run(running.Lab.from_env(), arguments.snapshots,
+                           arguments.seed, arguments.seconds)
     return result
 
 

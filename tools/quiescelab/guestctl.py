@@ -39,6 +39,9 @@ import typing
 KNOBS = '/run/quiesce'
 AGENT = '/usr/lib/quiesce/agent'
 
+#: Of what virsh says where there is no backup job.
+NO_BACKUP = 'no domain backup job present'
+
 #: Of a console's log, enough to hold the writer's last line.
 LOG_TAIL = 64 * 1024
 
@@ -202,6 +205,16 @@ class Guest:
         :raises ControlError: it fails
         """
         return self._call(command, self.domain)
+
+    def has_backup_job(self) -> bool:
+        """Tell whether libvirt knows of a backup job of it."""
+        try:
+            self.virsh('backup-dumpxml')
+        except ControlError as error:
+            if NO_BACKUP not in str(error):
+                raise
+            return False
+        return True
 
     def _call(self, *arguments: str) -> str:
         done = subprocess.run((*self._virsh, *arguments), check=False,

@@ -210,6 +210,16 @@ class Lab:
         """Kill a service and its children at once; it stays down."""
         daemon.kill_all(self.family(name))
 
+    def end_process(self, one: proc.Process) -> None:
+        """Kill one process of the lab, and wait until it is gone.
+
+        :raises LabError: it is still there
+        """
+        self._is_disturbed = True
+        one.signal(signal.SIGKILL)
+        if not proc.wait_for_end([one], STOP_SECONDS):
+            raise errors.LabError(f'process {one.pid} does not end')
+
     def hold(self, name: str) -> None:
         """Have a service and its children stand still.
 

@@ -25,6 +25,7 @@ from nova_quiesce.freeze import guest_agent
 from nova_quiesce.freeze import lease_directory
 from nova_quiesce.freeze import leases
 from nova_quiesce.freeze import machines
+from nova_quiesce.freeze import response_limits
 from nova_quiesce.freeze import thawing
 
 
@@ -48,10 +49,17 @@ class LeaseWatcher(watcher.Watcher):
         self._find = finder.Finder(connect, lease.instance_uuid)
         self._agent = guest_agent.Agent(self._find, guest_agent.Timeouts(
             ask=settings.ask_timeout, freeze=settings.thaw_timeout,
-            thaw=settings.thaw_timeout))
+            thaw=settings.thaw_timeout),
+            limit=response_limits.ResponseLimit(machine))
+        self._agent.limit.share(self._is_nova_compute_at_it)
         self._thawing = thawing.Thawing(
             self._agent, self._why_stale, None, settings.retry_interval,
             machine.monotonic, thawing.LOST_COMMAND)
+
+    def _is_nova_compute_at_it(self) -> bool:
+        # It is gone where this was ended before the deadline, and not
+        # released.
+        return self._released.is_set() or not self._ended.is_set()
 
     def _end_it(self, why: str) -> None:
         self._say('thawing its guest, frozen for request %s (%s): %s' % (

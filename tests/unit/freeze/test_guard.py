@@ -172,6 +172,15 @@ class LeaseWatcherTest(GuardTestCase):
         self.assertFalse(self.guest.frozen)
         self.assertEqual(['fsThaw'], self.guest.calls)
         self.assertIsNone(self.directory.read(UUID))
+        self.assertEqual(libvirt.VIR_DOMAIN_AGENT_RESPONSE_TIMEOUT_BLOCK,
+                         self.guest.timeout)
+
+    def test_time_limit_stays_where_nova_compute_may_wait(self) -> None:
+        lease = dataclasses.replace(self._lease(), deadline=0.001)
+        with self.assertLogs('nova_quiesce.freeze.guard'):
+            self._start(lease).join()
+        self.assertFalse(self.guest.frozen)
+        self.assertEqual(1, self.guest.timeout)
 
     def test_deadline(self) -> None:
         lease = self._lease(seconds=0.05)

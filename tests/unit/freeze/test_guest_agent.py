@@ -12,6 +12,7 @@
 
 """The agent, against each answer that a real one was seen to give."""
 
+import traceback
 import unittest
 from unittest import mock
 
@@ -64,6 +65,22 @@ class PreflightTest(AgentTestCase):
         with self.assertRaisesRegex(errors.AgentNotConnected,
                                     'install and start qemu-guest-agent'):
             self.agent.preflight()
+
+    def test_what_the_guest_said_is_not_kept_as_it_came(self) -> None:
+        self.domain.replies = fixture.OLDER
+        self.domain.errors['fsInfo'] = [
+            fixture.agent_refusal('guest-get-fsinfo', 'it has been disabled: '
+                                  + '\nERROR \x1b[31m' * 10**6)]
+        self.domain.errors['fsFreeze'] = [fixture.libvirt_error(
+            libvirt.VIR_ERR_INTERNAL_ERROR, '\ud800' * 10**6)]
+        self.domain.frozen = True
+        for call in (self.agent.preflight, self.agent.freeze):
+            with self.assertRaises(errors.QuiesceError) as caught:
+                call()
+            # As Nova stores it.
+            told = ''.join(traceback.format_exception(caught.exception))
+            self.assertLess(len(told), 10000)
+            self.assertTrue(told.replace('\n', '').isprintable())
 
     def test_hanging(self) -> None:
         self.domain.hanging = True

@@ -165,3 +165,6 @@ class FirstVersionTest(unittest.TestCase):
     def test_what_is_no_lease(self) -> None:
         with self.assertRaises(leases.InvalidLease):
             leases.Lease.from_first_version({'instance_uuid': UUID})
+        with self.assertRaises(leases.InvalidLease):
+            leases.Lease.from_first_version(
+                self._fields() | {'created': '\ud800'})

@@ -93,13 +93,26 @@ class WatchedLeaseTest(unittest.TestCase):
     def test_guard_that_took_its_time(self) -> None:
         """That is none of the freeze's."""
         clock = mock.create_autospec(machines.RealMachine, instance=True)
-        clock.monotonic.side_effect = [100.0, 117.0]
+        clock.monotonic.side_effect = [100.0, 117.0, 117.0]
         watched = self._new()
         watched._machine = clock
         watched.take()
         first, second = [call.args[0] for call in
                          self.guard.watch.call_args_list]
         self.assertAlmostEqual(17, second.deadline - first.deadline)
+
+    def test_guard_that_may_have_begun_to_thaw(self) -> None:
+        """It is told of another deadline, and ends what it is at."""
+        clock = mock.create_autospec(machines.RealMachine, instance=True)
+        clock.monotonic.return_value = 100.0
+        watched = self._new()
+        watched._machine = clock
+        watched.take()
+        self.assertFalse(watched.is_guard_due())
+        clock.monotonic.return_value = 105.0
+        self.assertTrue(watched.is_guard_due())
+        watched.limit(200.0)
+        self.assertTrue(watched.is_guard_due())
 
     def test_what_was_given_up_is_not_watched_again(self) -> None:
         watched = self._new()

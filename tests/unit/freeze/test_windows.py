@@ -162,6 +162,19 @@ class FrozenTest(unittest.TestCase):
             pass
         self.assertIsNone(opened.evidence.lapse)
 
+    def test_deadline_that_cannot_be_kept_is_a_lapse(self) -> None:
+        """Whatever is the matter, and if it has no text."""
+        def fail(_deadline: float) -> None:
+            raise MemoryError
+
+        self.enterContext(mock.patch.object(self.lease, 'limit', fail))
+        with frozen(new_window(self.domain, lease=self.lease)) as opened:
+            for thread in threading.enumerate():
+                if thread.name == 'deadline-guest':
+                    thread.join(SOON)
+            self.assertFalse(self.domain.frozen)
+        self.assertTrue(opened.evidence.lapse)
+
     def test_window_is_measured(self) -> None:
         with frozen(
                 new_window(self.domain, lease=self.lease)) as opened:

@@ -1,0 +1,83 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""The time limit of an agent's answers: who sets it, and who takes it off."""
+
+import unittest
+
+import libvirt
+
+from nova_quiesce import fixture
+from nova_quiesce.freeze import machines
+from nova_quiesce.freeze import response_limits
+
+NONE = libvirt.VIR_DOMAIN_AGENT_RESPONSE_TIMEOUT_BLOCK
+
+
+class Unreachable(fixture.FakeDomain):
+    """A domain whose libvirtd is gone."""
+
+    def agentSetResponseTimeout(self, timeout: int, flags: int = 0) -> int:
+        """Fail."""
+        raise fixture.libvirt_error(
+            libvirt.VIR_ERR_SYSTEM_ERROR, 'client socket is closed')
+
+
+class ResponseLimitTest(unittest.TestCase):
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.domain = fixture.FakeDomain()
+        self.limit = response_limits.ResponseLimit()
+
+    def test_put_back_after_a_call(self) -> None:
+        self.limit.begin(self.domain, 5)
+        self.assertEqual(5, self.domain.timeout)
+        self.limit.end(self.domain, is_kept=False)
+        self.assertEqual(NONE, self.domain.timeout)
+
+    def test_kept_for_the_next_try(self) -> None:
+        self.limit.begin(self.domain, 5)
+        self.limit.end(self.domain, is_kept=True)
+        self.assertEqual(5, self.domain.timeout)
+
+    def test_stays_while_another_call_waits_for_its_turn(self) -> None:
+        self.limit.begin(self.domain, 5)
+        self.limit.begin(self.domain, 10)
+        self.limit.end(self.domain, is_kept=False)
+        self.assertEqual(10, self.domain.timeout)
+        self.limit.end(self.domain, is_kept=False)
+        self.assertEqual(NONE, self.domain.timeout)
+
+    def test_stays_while_another_process_may_wait(self) -> None:
+        self.limit.share(lambda: True)
+        self.limit.begin(self.domain, 5)
+        self.limit.end(self.domain, is_kept=False)
+        self.assertEqual(5, self.domain.timeout)
+
+    def test_call_that_is_not_made(self) -> None:
+        with self.assertRaises(libvirt.libvirtError):
+            self.limit.begin(Unreachable(), 5)
+        self.limit.begin(self.domain, 5)
+        self.limit.end(self.domain, is_kept=False)
+        self.assertEqual(NONE, self.domain.timeout)
+
+    def test_not_put_back_where_that_fails(self) -> None:
+        self.limit.begin(self.domain, 5)
+        with self.assertLogs('nova_quiesce.freeze', 'DEBUG'):
+            self.limit.end(Unreachable(), is_kept=False)
+
+    def test_one_for_all_agents_of_an_instance(self) -> None:
+        limits = response_limits.ResponseLimits(machines.REAL)
+        one = limits.of('an instance')
+        self.assertIs(one, limits.of('an instance'))
+        self.assertIsNot(one, limits.of('another'))

@@ -1,0 +1,110 @@
+#!/bin/sh
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+# A program in place of the guest agent, which answers as a tenant might who
+# means harm. It freezes nothing. It prints the number of its answers on the
+# console.
+#
+# usage: hostile-agent SEED, which is the number of its first answer
+
+number=$1
+port=/dev/virtio-ports/org.qemu.guest_agent.0
+
+say() {
+    printf '%s\n' "$1" >&3
+}
+
+# As many bytes of one letter.
+flood() {
+    head -c "$1" /dev/zero | tr '\0' x >&3
+}
+
+deep() {
+    head -c "$1" /dev/zero | tr '\0' '[' >&3
+}
+
+# What libvirt sends first, to find out whether the agent is in step.
+synchronize() {
+    id=${1##*\"id\":}
+    id=${id%%[!0-9]*}
+    case $((number % 23)) in
+        7) say "{\"return\": $((id + 1))}" ;;
+        13) say '{"return": "in step"}' ;;
+        19) ;;
+        *) printf '\377{"return": %s}\n' "$id" >&3 ;;
+    esac
+}
+
+# Each kind of question has its own right answer, which is one of many.
+right() {
+    case $1 in
+        *fsfreeze-freeze*) say '{"return": 1}' ;;
+        *fsfreeze-thaw*) say '{"return": 1}' ;;
+        *fsfreeze-status*) say '{"return": "thawed"}' ;;
+        *get-fsinfo*)
+            say '{"return": [{"name": "vda2", "mountpoint": "/",
+                "type": "ext4", "disk": []}]}' | tr -d '\n'
+            echo >&3
+            ;;
+        *) say '{"return": {}}' ;;
+    esac
+}
+
+answer() {
+    case $((number * 7 % 29)) in
+        0) say '{"return": -1}' ;;
+        1) say '{"return": 99999999999999999999}' ;;
+        2) say '{"return": 2147483647}' ;;
+        3) say '{"return": []}' ;;
+        4) say '{"return": {"a": null}}' ;;
+        5) say '{"return": "1"}' ;;
+        6) say '{"error": {"class": "GenericError", "desc": ""}}' ;;
+        7) say '{"error": "no"}' ;;
+        8) say '{"error": {"class": "GenericError", "desc":
+            "QEMU guest agent is not connected"}}' ;;
+        9) say '{"error": {"class": "CommandNotFound", "desc":
+            "The command guest-fsfreeze-freeze has been disabled"}}' ;;
+        10)
+            printf '{"error": {"class": "GenericError", "desc": "' >&3
+            flood 4194304
+            say '"}}'
+            ;;
+        11)
+            printf '{"return": [' >&3
+            flood 10485760
+            say ']}'
+            ;;
+        12) deep 100000; say '' ;;
+        13) printf '{"return":' >&3 ;;
+        14) ;;
+        15) head -c 4096 /dev/urandom >&3; say '' ;;
+        16) right "$1"; right "$1"; right "$1" ;;
+        17) sleep 3; right "$1" ;;
+        18) say '{"event": "RESET"}'; right "$1" ;;
+        19) flood 20971520 ;;
+        20) say '{"return": [{"name": "\u0000\u001b[2J", "mountpoint":
+            "/\n/x", "type": "ext4", "disk": [{"dev": "../../x"}]}]}' ;;
+        21) say '{"return": 0}' ;;
+        *) right "$1" ;;
+    esac
+}
+
+exec 3<>"$port"
+while read -r line <&3; do
+    number=$((number + 1))
+    case $line in
+        *guest-sync*) synchronize "$line" ;;
+        *) answer "$line" ;;
+    esac
+    echo "quiesce-hostile $number" > /dev/console
+done
