@@ -33,6 +33,8 @@ from tests.simulation import world as worlds
 SYNCHRONIZATION = 5
 #: Seconds that libvirt waits for another job to end, and a job's end takes.
 _JOB_LOCK, _JOB_END = 30, 0.2
+#: Seconds that an agent may be waited for at most.
+LONGEST = 10
 FILESYSTEMS = 2
 #: How Nova calls the guest's disk.
 DISK = '/instances/disk'
@@ -442,10 +444,13 @@ class Domain:
 
         self._world.scheduler.start(
             self._world.operator, 'agent', carry_out)
+        limit = SYNCHRONIZATION if self._timeout < 0 else self._timeout
+        if limit > LONGEST:
+            self._world.break_promise('an agent may take %d s' % limit)
         # An agent that is killed, or ends with its guest, is noticed.
         self._world.scheduler.wait(
             lambda: mine not in commands or not self._world.is_libvirtd_up,
-            SYNCHRONIZATION if self._timeout < 0 else self._timeout)
+            limit)
         fault = self._world.point('%s: after' % command)
         self._connection.check()
         if answer and isinstance(answer[0], Exception):
