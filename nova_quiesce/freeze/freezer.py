@@ -187,7 +187,7 @@ class Freezer:
             self._directory, self._guard, self._settings.is_guard_required,
             new_lease, answer, self._machine,
             lambda: self._admit(purpose.instance_uuid))
-        agent.limit.share(watched.is_guard_due)
+        agent.limit.share(watched)
         return windows.Window(
             agent, watched, purpose.name,
             windows.WindowLimits(purpose.max_freeze_time, self._settings.thaw,

@@ -19,8 +19,8 @@ none, but never while another call may wait: its guest could keep that one for
 ever.
 """
 
-from collections import abc
 import logging
+import typing
 import weakref
 
 import libvirt
@@ -31,24 +31,46 @@ from nova_quiesce.freeze import replies
 
 LOG = logging.getLogger(__name__)
 
+#: Seconds that libvirt lets a command wait for its turn.
+_TURN = 30
+
+
+class OtherCaller(typing.Protocol):
+    """Another process, which may call the same agent."""
+
+    def is_other_at_it(self) -> bool:
+        """Tell whether it may be calling by now."""
+
 
 class ResponseLimit:
     """The time limit of one guest's agent, as this process sets it.
 
-    :param machine: whose locks are used
+    :param machine: whose clocks and locks are used
     """
 
     def __init__(self, machine: machines.Machine = machines.REAL) -> None:
+        self._machine = machine
         self._lock = machine.lock()
         self._calls = 0
-        self._is_shared: abc.Callable[[], bool] = lambda: False
+        self._longest = 0
+        self._others: weakref.WeakSet[OtherCaller] = weakref.WeakSet()
+        self._shared_until = 0.0
 
-    def share(self, is_shared: abc.Callable[[], bool]) -> None:
+    def share(self, other: OtherCaller) -> None:
         """Have it stay while another process may call the agent, too.
 
-        :param is_shared: tells whether one may
+        :param other: tells whether one may; it is not kept from ending
         """
-        self._is_shared = is_shared
+        with self._lock:
+            self._others.add(other)
+
+    def is_shared(self) -> bool:
+        """Tell whether another process may be calling now."""
+        now = self._machine.monotonic()
+        if any(one.is_other_at_it() for one in self._others):
+            # Whatever is over by then here, its call may still wait.
+            self._shared_until = now + _TURN + self._longest
+        return now < self._shared_until
 
     def begin(self, domain: domains.Domain, seconds: int) -> None:
         """Set it for a call, which is made next.
@@ -60,6 +82,7 @@ class ResponseLimit:
         with self._lock:
             domain.agentSetResponseTimeout(seconds, 0)
             self._calls += 1
+            self._longest = max(self._longest, seconds)
 
     def end(self, domain: domains.Domain, is_kept: bool) -> None:
         """Put it back after the call, unless another may be under way.
@@ -69,19 +92,21 @@ class ResponseLimit:
         """
         with self._lock:
             self._calls -= 1
-            if not (is_kept or self._calls or self._is_shared()):
+            if not (is_kept or self._calls or self.is_shared()):
                 _put_back(domain)
 
 
 class ResponseLimits:
     """The time limits of the agents that this process uses at the moment.
 
-    :param machine: whose locks are used
+    :param machine: whose clocks and locks are used
     """
 
     def __init__(self, machine: machines.Machine) -> None:
         self._machine = machine
         self._lock = machine.lock()
+        #: Those that somebody else may need, though nobody uses them here.
+        self._kept: list[ResponseLimit] = []
         self._limits: weakref.WeakValueDictionary[str, ResponseLimit] = (
             weakref.WeakValueDictionary())
 
@@ -91,8 +116,11 @@ class ResponseLimits:
         :param instance_uuid: whose
         """
         with self._lock:
-            return self._limits.setdefault(
+            found = self._limits.setdefault(
                 instance_uuid, ResponseLimit(self._machine))
+            self._kept = [one for one in self._kept
+                          if one is not found and one.is_shared()] + [found]
+            return found
 
 
 def _put_back(domain: domains.Domain) -> None:

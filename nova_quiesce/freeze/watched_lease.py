@@ -125,7 +125,7 @@ class WatchedLease:
         with self._lock:
             if self._lease is not None and self._guard is not None:
                 # A guard that has begun ends what it is at.
-                self._is_guard_due = self.is_guard_due()
+                self._is_guard_due = self.is_other_at_it()
                 self._guard_from = deadline
                 self._guard.defer(
                     self._guard.watch, self._ending(self._lease, deadline))
@@ -141,12 +141,15 @@ class WatchedLease:
             lease, self._lease = self._lease, None
             if lease is None:
                 return
+            # One that has not begun by now will not.
+            self._is_guard_due = self.is_other_at_it()
+            self._guard_from = None
             if self._guard is not None:
                 self._guard.defer(self._guard.release, lease.id)
         if not self._release(lease):
             self._release_later(lease)
 
-    def is_guard_due(self) -> bool:
+    def is_other_at_it(self) -> bool:
         """Tell whether the guard may be thawing the guest, too, by now."""
         return self._guard is not None and (self._is_guard_due or (
             self._guard_from is not None and

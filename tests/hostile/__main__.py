@@ -19,6 +19,7 @@ which something is not as it is promised, and its story; ``--seed`` with
 
 import argparse
 import collections
+import faulthandler
 import resource
 import statistics
 import sys
@@ -33,6 +34,8 @@ def main() -> int:
     :returns: 1 if something was not as it is promised
     """
     arguments = _arguments()
+    # It takes as long as it is told to.
+    faulthandler.cancel_dump_traceback_later()
     began, count, broken, done = time.monotonic(), 0, 0, 0
     outcomes: collections.Counter[str] = collections.Counter()
     seconds: list[float] = []

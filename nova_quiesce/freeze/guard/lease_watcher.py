@@ -51,14 +51,16 @@ class LeaseWatcher(watcher.Watcher):
             ask=settings.ask_timeout, freeze=settings.thaw_timeout,
             thaw=settings.thaw_timeout),
             limit=response_limits.ResponseLimit(machine))
-        self._agent.limit.share(self._is_nova_compute_at_it)
+        self._agent.limit.share(self)
         self._thawing = thawing.Thawing(
             self._agent, self._why_stale, None, settings.retry_interval,
             machine.monotonic, thawing.LOST_COMMAND)
 
-    def _is_nova_compute_at_it(self) -> bool:
-        # It is gone where this was ended before the deadline, and not
-        # released.
+    def is_other_at_it(self) -> bool:
+        """Tell whether nova-compute may be calling the agent, too.
+
+        It is gone where this was ended before the deadline, and not released.
+        """
         return self._released.is_set() or not self._ended.is_set()
 
     def _end_it(self, why: str) -> None:

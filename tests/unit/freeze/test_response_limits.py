@@ -13,6 +13,7 @@
 """The time limit of an agent's answers: who sets it, and who takes it off."""
 
 import unittest
+from unittest import mock
 
 import libvirt
 
@@ -32,12 +33,30 @@ class Unreachable(fixture.FakeDomain):
             libvirt.VIR_ERR_SYSTEM_ERROR, 'client socket is closed')
 
 
+class Other:
+    """Another process.
+
+    :ivar is_at_it: whether it may call the agent
+    """
+
+    def __init__(self, is_at_it: bool = True) -> None:
+        self.is_at_it = is_at_it
+
+    def is_other_at_it(self) -> bool:
+        """Tell whether it may."""
+        return self.is_at_it
+
+
 class ResponseLimitTest(unittest.TestCase):
 
     def setUp(self) -> None:
         super().setUp()
         self.domain = fixture.FakeDomain()
-        self.limit = response_limits.ResponseLimit()
+        self.machine = mock.create_autospec(
+            machines.RealMachine, instance=True)
+        self.machine.lock.side_effect = machines.REAL.lock
+        self.machine.monotonic.return_value = 100.0
+        self.limit = response_limits.ResponseLimit(self.machine)
 
     def test_put_back_after_a_call(self) -> None:
         self.limit.begin(self.domain, 5)
@@ -59,10 +78,28 @@ class ResponseLimitTest(unittest.TestCase):
         self.assertEqual(NONE, self.domain.timeout)
 
     def test_stays_while_another_process_may_wait(self) -> None:
-        self.limit.share(lambda: True)
+        other = Other()
+        self.limit.share(other)
+        self._call()
+        self.assertEqual(5, self.domain.timeout)
+
+    def test_stays_while_a_call_of_one_that_was_at_it_may_wait(self) -> None:
+        other = Other()
+        self.limit.share(other)
+        # And one that never calls.
+        self.limit.share(Other(is_at_it=False))
+        self._call()
+        other.is_at_it = False
+        self.machine.monotonic.return_value += 34
+        self._call()
+        self.assertEqual(5, self.domain.timeout)
+        self.machine.monotonic.return_value += 2
+        self._call()
+        self.assertEqual(NONE, self.domain.timeout)
+
+    def _call(self) -> None:
         self.limit.begin(self.domain, 5)
         self.limit.end(self.domain, is_kept=False)
-        self.assertEqual(5, self.domain.timeout)
 
     def test_call_that_is_not_made(self) -> None:
         with self.assertRaises(libvirt.libvirtError):
@@ -81,3 +118,18 @@ class ResponseLimitTest(unittest.TestCase):
         one = limits.of('an instance')
         self.assertIs(one, limits.of('an instance'))
         self.assertIsNot(one, limits.of('another'))
+
+    def test_one_that_was_shared_is_remembered(self) -> None:
+        limits = response_limits.ResponseLimits(self.machine)
+        for seconds, timeout in ((34, 5), (40, NONE)):
+            limit, other = limits.of('an instance'), Other()
+            limit.share(other)
+            limit.begin(self.domain, 5)
+            limit.end(self.domain, is_kept=False)
+            del limit, other
+            limits.of('another')
+            self.machine.monotonic.return_value += seconds
+            self.limit = limits.of('an instance')
+            self._call()
+            self.assertEqual(timeout, self.domain.timeout)
+            del self.limit

@@ -108,11 +108,21 @@ class WatchedLeaseTest(unittest.TestCase):
         watched = self._new()
         watched._machine = clock
         watched.take()
-        self.assertFalse(watched.is_guard_due())
+        self.assertFalse(watched.is_other_at_it())
         clock.monotonic.return_value = 105.0
-        self.assertTrue(watched.is_guard_due())
+        self.assertTrue(watched.is_other_at_it())
         watched.limit(200.0)
-        self.assertTrue(watched.is_guard_due())
+        self.assertTrue(watched.is_other_at_it())
+
+    def test_guard_that_was_told_in_time_does_not_begin(self) -> None:
+        clock = mock.create_autospec(machines.RealMachine, instance=True)
+        clock.monotonic.return_value = 100.0
+        watched = self._new()
+        watched._machine = clock
+        watched.take()
+        watched.drop()
+        clock.monotonic.return_value = 200.0
+        self.assertFalse(watched.is_other_at_it())
 
     def test_what_was_given_up_is_not_watched_again(self) -> None:
         watched = self._new()
