@@ -130,6 +130,17 @@ class WatchedLease:
                 self._guard.defer(
                     self._guard.watch, self._ending(self._lease, deadline))
 
+    def keep_guard_off(self, moment: float) -> None:
+        """Have the guard begin no sooner, because this process is at it.
+
+        Never raises, and does not wait for the guard.
+
+        :param moment: when what this process does is over, by its machine's
+            monotonic clock
+        """
+        if self._guard_from is not None and self._guard_from < moment:
+            self.limit(moment)
+
     @staticmethod
     def _ending(lease: leases.Lease, deadline: float) -> leases.Lease:
         """Return a lease as the guard is told of it."""

@@ -24,6 +24,7 @@ from nova_quiesce.freeze import errors
 from nova_quiesce.freeze import guest_agent
 from nova_quiesce.freeze import leases
 from nova_quiesce.freeze import machines
+from nova_quiesce.freeze import replies
 from nova_quiesce.freeze import thawing
 from nova_quiesce.freeze import watched_lease
 
@@ -61,6 +62,8 @@ class WindowThaw:
         self._name = name
         self._machine = machine
         self._patience = patience
+        #: Seconds that one try takes at the most.
+        self._longest = patience + min(patience, replies.SYNCHRONIZATION)
         self._thawing = thawing.Thawing(
             agent, self._why_stale, frozen, retry, machine.monotonic,
             settling, is_fresh=True)
@@ -78,6 +81,7 @@ class WindowThaw:
     def run(self) -> None:
         """Thaw the guest; go on in the background if that takes too long."""
         deadline = self._machine.monotonic() + self._patience
+        self._keep_guard_off()
         try:
             outcome = self._thawing.run(
                 self._tell, functools.partial(self._wait, deadline))
@@ -99,9 +103,16 @@ class WindowThaw:
             self._keep_thawing()
 
     def _keep_thawing(self) -> None:
+        self._keep_guard_off()
         self._thawing.run(self._tell, functools.partial(self._wait, None))
         self._end()
         LOG.info('Guest %s is not frozen any more, at last', self._name)
+
+    def _keep_guard_off(self) -> None:
+        # One at a time, or the guest's hooks run for both: the guard's turn
+        # comes where this process is not over with a try by then.
+        self._watched.keep_guard_off(
+            self._machine.monotonic() + self._longest)
 
     def _end(self) -> None:
         # The window ends with the thaw's answer, and not with the lease's
@@ -124,7 +135,6 @@ class WindowThaw:
         now = self._machine.monotonic()
         if deadline is not None and now >= deadline:
             return False
-        # One at a time: the guard goes on only where this does not.
-        self._watched.limit(now + seconds + self._patience)
+        self._watched.limit(now + seconds + self._longest)
         self._machine.sleep(seconds)
         return True

@@ -101,6 +101,17 @@ class WatchedLeaseTest(unittest.TestCase):
                          self.guard.watch.call_args_list]
         self.assertAlmostEqual(17, second.deadline - first.deadline)
 
+    def test_guard_is_kept_off(self) -> None:
+        watched = self._new()
+        watched.keep_guard_off(1e9)
+        watched.take()
+        began = machines.REAL.monotonic()
+        watched.keep_guard_off(began)
+        self.guard.defer.assert_not_called()
+        watched.keep_guard_off(began + 1000)
+        told = self.guard.watch.call_args[0][0]
+        self.assertEqual(began + 1000 + watched_lease.GRACE, told.deadline)
+
     def test_guard_that_may_have_begun_to_thaw(self) -> None:
         """It is told of another deadline, and ends what it is at."""
         clock = mock.create_autospec(machines.RealMachine, instance=True)

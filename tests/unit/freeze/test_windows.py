@@ -42,6 +42,7 @@ class FakeLease(watched_lease.WatchedLease):
         self.is_held = False
         self.refusal: Exception | None = None
         self.limits: list[float] = []
+        self.kept_off_until = 0.0
 
     @property
     def lease(self) -> leases.Lease:
@@ -55,6 +56,10 @@ class FakeLease(watched_lease.WatchedLease):
         if self.refusal is not None:
             raise self.refusal
         self.is_held = True
+
+    def keep_guard_off(self, moment: float) -> None:
+        """Note until when the guard is kept off."""
+        self.kept_off_until = moment
 
     def limit(self, deadline: float) -> None:
         """Have nobody watch."""
@@ -342,6 +347,8 @@ class FrozenTest(unittest.TestCase):
             self.domain.connected = False
         self.assertIsNone(opened.evidence.thawed)
         self.assertTrue(self.domain.frozen)
+        # Both at it would run the guest's hooks twice.
+        self.assertGreater(self.lease.kept_off_until, time.monotonic())
         self.domain.connected = True
         wait_until_thawed(self.domain)
 
