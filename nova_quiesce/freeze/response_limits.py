@@ -16,7 +16,8 @@ libvirt counts a command's time from when it is that command's turn, with the
 limit that the domain has then: whichever client set it last, and whichever
 waits. So it is set for one call and put back to libvirt's default, which is
 none, but never while another call may wait: its guest could keep that one for
-ever.
+ever. What stays for another process, nova-compute puts back once that cannot
+be calling any more.
 """
 
 import logging
@@ -33,6 +34,8 @@ LOG = logging.getLogger(__name__)
 
 #: Seconds that libvirt lets a command wait for its turn.
 _TURN = 30
+#: Seconds between two looks whether it is still shared, at least.
+_PAUSE = 1.0
 
 
 class OtherCaller(typing.Protocol):
@@ -45,11 +48,16 @@ class OtherCaller(typing.Protocol):
 class ResponseLimit:
     """The time limit of one guest's agent, as this process sets it.
 
-    :param machine: whose clocks and locks are used
+    :param machine: whose clocks, locks and threads are used
+    :param is_put_back_later: whether this process puts it back where it had
+        to stay for another one; only one of them may
     """
 
-    def __init__(self, machine: machines.Machine = machines.REAL) -> None:
+    def __init__(self, machine: machines.Machine = machines.REAL,
+                 is_put_back_later: bool = False) -> None:
         self._machine = machine
+        self._is_put_back_later = is_put_back_later
+        self._is_waited = False
         self._lock = machine.lock()
         self._calls = 0
         self._longest = 0
@@ -92,8 +100,35 @@ class ResponseLimit:
         """
         with self._lock:
             self._calls -= 1
-            if not (is_kept or self._calls or self.is_shared()):
+            if is_kept or self._calls:
+                return
+            if not self.is_shared():
                 _put_back(domain)
+            elif self._is_put_back_later and not self._is_waited:
+                self._wait(domain)
+
+    def _wait(self, domain: domains.Domain) -> None:
+        try:
+            self._machine.start('agent-limit', self._put_back_later, domain)
+            self._is_waited = True
+        except RuntimeError as error:
+            LOG.debug('The response timeout of a guest agent stays until it '
+                      'is asked for something: %s', error)
+
+    def _put_back_later(self, domain: domains.Domain) -> None:
+        while not self._is_put_back(domain):
+            self._machine.sleep(max(
+                _PAUSE, self._shared_until - self._machine.monotonic()))
+
+    def _is_put_back(self, domain: domains.Domain) -> bool:
+        with self._lock:
+            if self.is_shared():
+                return False
+            self._is_waited = False
+            # A call that is under way does it as it ends.
+            if not self._calls:
+                _put_back(domain)
+            return True
 
 
 class ResponseLimits:
@@ -117,7 +152,8 @@ class ResponseLimits:
         """
         with self._lock:
             found = self._limits.setdefault(
-                instance_uuid, ResponseLimit(self._machine))
+                instance_uuid,
+                ResponseLimit(self._machine, is_put_back_later=True))
             self._kept = [one for one in self._kept
                           if one is not found and one.is_shared()] + [found]
             return found

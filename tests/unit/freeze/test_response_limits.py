@@ -101,6 +101,52 @@ class ResponseLimitTest(unittest.TestCase):
         self.limit.begin(self.domain, 5)
         self.limit.end(self.domain, is_kept=False)
 
+    def test_put_back_once_no_other_process_can_be_calling(self) -> None:
+        self.limit = response_limits.ResponseLimit(self.machine, True)
+        other = Other()
+        self.limit.share(other)
+        self._call()
+        # One waits for all.
+        self._call()
+        (_name, wait, domain), _ = self.machine.start.call_args
+        self.machine.start.assert_called_once()
+
+        def go_by(seconds: float) -> None:
+            self.assertEqual(5, self.domain.timeout)
+            self.machine.monotonic.return_value += seconds
+            other.is_at_it = False
+
+        self.machine.sleep.side_effect = go_by
+        wait(domain)
+        self.assertEqual(NONE, self.domain.timeout)
+        self._call()
+        self.machine.start.assert_called_once()
+
+    def test_a_call_that_is_under_way_puts_it_back(self) -> None:
+        self.limit = response_limits.ResponseLimit(self.machine, True)
+        other = Other()
+        self.limit.share(other)
+        self._call()
+        (_name, wait, domain), _ = self.machine.start.call_args
+        other.is_at_it = False
+        self.machine.monotonic.return_value += 60
+        self.limit.begin(self.domain, 7)
+        wait(domain)
+        self.assertEqual(7, self.domain.timeout)
+        self.limit.end(self.domain, is_kept=False)
+        self.assertEqual(NONE, self.domain.timeout)
+
+    def test_no_thread_to_wait_in(self) -> None:
+        self.limit = response_limits.ResponseLimit(self.machine, True)
+        other = Other()
+        self.limit.share(other)
+        self.machine.start.side_effect = RuntimeError("can't start new thread")
+        with self.assertLogs('nova_quiesce.freeze', 'DEBUG'):
+            self._call()
+        self.machine.start.side_effect = None
+        self._call()
+        self.assertEqual(2, self.machine.start.call_count)
+
     def test_call_that_is_not_made(self) -> None:
         with self.assertRaises(libvirt.libvirtError):
             self.limit.begin(Unreachable(), 5)
