@@ -66,7 +66,7 @@ class Duty:
                      bool(_KIND.fullmatch(self.kind))),
             'content': isinstance(self.content, dict),
             'id': leases.is_uuid(self.id),
-            'created': _is_time(self.created),
+            'created': is_time(self.created),
         }
         wrong = [name for name, is_valid in valid.items() if not is_valid]
         if wrong:
@@ -174,7 +174,8 @@ def _parse(name: str, content: bytes) -> Duty:
     return duty
 
 
-def _is_time(value: object) -> bool:
+def is_time(value: object) -> bool:
+    """Tell whether something is a time with its offset, in ISO 8601."""
     try:
         return isinstance(value, str) and datetime.datetime.fromisoformat(
             value).tzinfo is not None

@@ -128,6 +128,9 @@ class RecordDuty:
                 isinstance(content[name], kind)  # type: ignore[arg-type]
                 for name, kind in valid.items()):
             raise NotARecordDuty('not what a volume-backed snapshot owes')
+        listed_at = content['listed_at']
+        if listed_at is not None and not duties.is_time(listed_at):
+            raise NotARecordDuty('its list came at no time')
         properties = content['properties']
         if properties is not None and not {_CONSISTENCY, _REASON} <= set(
                 properties):

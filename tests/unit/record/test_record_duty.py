@@ -65,6 +65,7 @@ class RecordDutyTest(unittest.TestCase):
         wrongs: tuple[dict[str, object], ...] = (
                 {'request_id': 5}, {'snapshot_ids': 's1'}, {'cut': None},
                 {'is_required': 'yes'}, {'more': 1}, {'properties': []},
+                {'listed_at': 'soon'}, {'listed_at': '2026-01-01T00:00:00'},
                 {'properties': {'quiesce_reason': 'alone'}})
         for wrong in wrongs:
             with self.assertRaises(record_duty.NotARecordDuty):
