@@ -62,7 +62,12 @@ class AgentCommands:
             return answer
         self._limit.end(domain, is_limit_kept)
         # Not where the error is at hand, which would be kept with this one.
-        raise failure
+        try:
+            raise failure
+        finally:
+            # It keeps this frame, and so the connection. Were it kept here as
+            # well, both would stay until Python looks for such circles.
+            del failure
 
     def forget_domain(self) -> None:
         """Have the domain found anew for the next command."""

@@ -12,8 +12,12 @@
 
 """One image-backed snapshot, from policy to record, under each fault."""
 
+import contextlib
+import gc
+import time
 import unittest
 from unittest import mock
+import weakref
 
 from nova_quiesce import consistency
 from nova_quiesce import fixture
@@ -200,3 +204,41 @@ class SkipTest(SnapshotTestCase):
         self.assertIn('asks for no quiesce', record.reason)
         self.assertEqual([], self.domain.calls)
         self.assertEqual([False], self.frozen_at_cut)
+
+
+class EndTest(SnapshotTestCase):
+    """What a snapshot used is gone with it: an agent has a connection."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        gc.disable()
+        self.addCleanup(gc.enable)
+
+    def _see_it_go(self, fault: str) -> None:
+        agent = self._fail()
+        deadline = time.monotonic() + 5
+        # A thread may be about to end.
+        while agent() is not None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        self.assertIsNone(agent(), fault)
+
+    def _fail(self) -> weakref.ref[guest_agent.Agent]:
+        taking = self._snapshot(policy.Policy.REQUIRE)
+        agent = weakref.ref(taking._agent)
+        with contextlib.suppress(errors.QuiesceError):
+            taking.prepare()
+            taking.cut(self._make)
+            taking.check()
+        return agent
+
+    def test_healthy(self) -> None:
+        self._see_it_go('none')
+
+    def test_dead_agent(self) -> None:
+        self.domain.connected = False
+        self._see_it_go('not connected')
+
+    def test_calls_that_fail(self) -> None:
+        for call in ('fsInfo', 'fsFreeze', 'fsThaw'):
+            self.domain.errors[call] = [fixture.hook_failure('freeze')]
+            self._see_it_go(call)
