@@ -262,7 +262,11 @@ class FakeDomain(fixture_jobs.FakeJobs):
         planned = self.errors.get(name)
         error = planned.pop(0) if planned else None
         if error is not None:
-            raise error
+            try:
+                raise error
+            finally:
+                # As libvirt's own, it is kept by no frame that it keeps.
+                del error
 
     def _takes_commands(self) -> bool:
         # Newer ones send none after one that was not answered.

@@ -18,6 +18,7 @@ hook of the guest runs for that.
 """
 
 from collections import abc
+import enum
 
 import libvirt
 
@@ -25,6 +26,15 @@ from nova_quiesce.freeze import agent_commands
 from nova_quiesce.freeze import domains
 from nova_quiesce.freeze import errors
 from nova_quiesce.freeze import replies
+
+
+class _Shown(enum.Enum):
+    """What the answer to one question shows of the guest."""
+
+    IS_NOT = 'it is not frozen'
+    IS_FROZEN = 'it is frozen'
+    NOTHING = 'the question is not allowed, for whatever reason'
+
 
 _Question = abc.Callable[[domains.Domain], object]
 
@@ -47,31 +57,33 @@ def is_frozen(commands: agent_commands.AgentCommands, seconds: int,
     :raises GuestGone: the domain no longer exists, or was shut off
     :raises ThawFailed: it did not answer
     """
-    refusals = []
+    shown = set()
     for question in _QUESTIONS:
-        refusal = _find_refusal(commands, seconds, question, is_limit_kept)
-        if refusal is None:
+        one = _ask(commands, seconds, question, is_limit_kept)
+        if one is _Shown.IS_NOT:
             return False
-        refusals.append(refusal)
-    return True if any(
-        refusal.is_of_frozen_state() for refusal in refusals) else None
+        shown.add(one)
+    return True if _Shown.IS_FROZEN in shown else None
 
 
-def _find_refusal(commands: agent_commands.AgentCommands, seconds: int,
-                  question: _Question,
-                  is_limit_kept: bool) -> replies.Failure | None:
+def _ask(commands: agent_commands.AgentCommands, seconds: int,
+         question: _Question, is_limit_kept: bool) -> _Shown:
+    # No failure leaves this: whoever keeps one keeps a connection with it.
     try:
         commands.send(seconds, question, is_limit_kept)
     except replies.Failure as failure:
         if failure.is_undecodable:
-            return None
+            return _Shown.IS_NOT
         if failure.reply is replies.Reply.ANSWERED_NO:
-            # What fails otherwise was tried.
-            return failure if failure.is_forbidden() else None
+            if not failure.is_forbidden():
+                # What fails otherwise was tried.
+                return _Shown.IS_NOT
+            return (_Shown.IS_FROZEN if failure.is_of_frozen_state()
+                    else _Shown.NOTHING)
         commands.forget_domain()
         if commands.is_gone(failure):
             raise errors.GuestGone() from failure
         raise errors.ThawFailed(
             'the guest agent does not tell whether it is frozen: %s'
             % failure) from failure
-    return None
+    return _Shown.IS_NOT
