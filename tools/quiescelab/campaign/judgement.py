@@ -26,6 +26,8 @@ from quiescelab import guestctl
 from quiescelab import lab as running
 from quiescelab import oracle
 from quiescelab import remains
+from quiescelab import tenant
+from quiescelab import volumes
 from quiescelab import waiting
 from quiescelab.campaign import subjects
 
@@ -80,10 +82,24 @@ class Judge:
         outcome = (self._judge_image(attempt, images[0]) if images
                    else self._outcome(attempt, _refusal_of(attempt), []))
         for image in images:
-            attempt.subject.user.remove_image(image)
+            if not self._remove(attempt.subject.user, image):
+                outcome = dataclasses.replace(
+                    outcome, result=f'{outcome.result}, volume snapshot left')
         if is_calm and outcome.result != 'filesystem':
             outcome.broken.append(f'nothing failed, and yet: {outcome.result}')
         return outcome
+
+    def _remove(self, user: tenant.Tenant, image: api.Json) -> bool:
+        """Delete an image, and tell whether its volume snapshots go, too.
+
+        Cinder never ends one whose compute service was killed at it.
+        """
+        if all(user.volume_snapshot(one)['status'] != 'creating'
+               for one in volumes.of_image(image)):
+            user.remove_image(image)
+            return True
+        user.delete_image(image['id'])
+        return False
 
     def _outcome(self, attempt: subjects.Attempt, result: str,
                  broken: Sequence[str]) -> Outcome:

@@ -23,6 +23,7 @@ from quiescelab.backends import rbd
 from quiescelab import errors
 from quiescelab import guestctl
 from quiescelab import images
+from quiescelab import remains
 from quiescelab import tenant
 from quiescelab import waiting
 
@@ -111,7 +112,12 @@ class Subject:
         return Attempt(self, name, refusal, time.monotonic() - began)
 
     def is_idle(self) -> bool:
-        """Tell whether Nova does nothing with it, as far as one can tell."""
+        """Tell whether Nova does nothing with it, and its freeze is over.
+
+        A volume-backed snapshot's thaw comes after its image.
+        """
+        if self.server['id'] in remains.leases(self.user.lab.host):
+            return False
         with contextlib.suppress(errors.LabError):
             return self.user.show(self.server)['OS-EXT-STS:task_state'] is None
         return False
