@@ -22,14 +22,14 @@ from unittest import mock
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / 'tools'))
 
-from quiescelab import guestctl
-from quiescelab import proc
 from quiescelab.campaign import disturbances
 from quiescelab.campaign import judgement
 from quiescelab.campaign import moments
 from quiescelab.campaign import resources
 from quiescelab.campaign import soak
 from quiescelab.campaign import subjects
+from quiescelab import guestctl
+from quiescelab import proc
 
 
 def _call(action: str, begin: float, end: float,

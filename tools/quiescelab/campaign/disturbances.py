@@ -16,10 +16,10 @@ from collections.abc import Callable, Iterator
 import contextlib
 import time
 
+from quiescelab.campaign import subjects
 from quiescelab import guestctl
 from quiescelab import lab as running
 from quiescelab import proc
-from quiescelab.campaign import subjects
 
 COMPUTE, LIBVIRTD = 'nova-compute', 'libvirtd'
 GUARD = 'nova_quiesce.freeze.guard'

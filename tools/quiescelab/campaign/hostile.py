@@ -25,15 +25,15 @@ import re
 import statistics
 import threading
 
+from quiescelab.campaign import judgement
+from quiescelab.campaign import resources
+from quiescelab.campaign import subjects
 from quiescelab import console
 from quiescelab import errors
 from quiescelab import guestctl
 from quiescelab import images
 from quiescelab import lab as running
 from quiescelab import tenant
-from quiescelab.campaign import judgement
-from quiescelab.campaign import resources
-from quiescelab.campaign import subjects
 
 PROGRAM = pathlib.Path(__file__).with_name('hostile-agent.sh')
 PLACE = f'{guestctl.KNOBS}/hostile-agent'

@@ -21,6 +21,7 @@ import pathlib
 import tempfile
 
 from quiescelab import api
+from quiescelab.campaign import subjects
 from quiescelab import errors
 from quiescelab import guestctl
 from quiescelab import lab as running
@@ -29,7 +30,6 @@ from quiescelab import remains
 from quiescelab import tenant
 from quiescelab import volumes
 from quiescelab import waiting
-from quiescelab.campaign import subjects
 
 #: Seconds after all works again within which a guest is thawed and all is in
 #: order: a freeze that was sent can land in 60, and pauses grow to 10.

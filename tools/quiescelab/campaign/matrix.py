@@ -24,14 +24,14 @@ import itertools
 import pathlib
 import time
 
-from quiescelab import console
-from quiescelab import errors
-from quiescelab import lab as running
-from quiescelab import tenant
 from quiescelab.campaign import disturbances
 from quiescelab.campaign import judgement
 from quiescelab.campaign import moments
 from quiescelab.campaign import subjects
+from quiescelab import console
+from quiescelab import errors
+from quiescelab import lab as running
+from quiescelab import tenant
 
 #: Seconds for which something stands still, or is down.
 DOWN = 5.0

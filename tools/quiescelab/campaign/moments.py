@@ -16,12 +16,12 @@ from collections.abc import Callable, Iterator
 import contextlib
 import signal
 
+from quiescelab.campaign import subjects
 from quiescelab import guestctl
 from quiescelab import lab as running
 from quiescelab import logs
 from quiescelab import readers
 from quiescelab import waiting
-from quiescelab.campaign import subjects
 
 #: Seconds until a moment comes.
 PATIENCE = 60

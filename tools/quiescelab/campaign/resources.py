@@ -18,9 +18,9 @@ import os
 import pathlib
 import re
 
+from quiescelab.campaign import disturbances
 from quiescelab import lab as running
 from quiescelab import proc
-from quiescelab.campaign import disturbances
 
 #: What a process may have more at the end than when it was in use already.
 #: Requests that come at once make it open connections and threads that it

@@ -26,16 +26,16 @@ import dataclasses
 import random
 import time
 
-from quiescelab import console
-from quiescelab import errors
-from quiescelab import lab as running
-from quiescelab import tenant
-from quiescelab import waiting
 from quiescelab.campaign import disturbances
 from quiescelab.campaign import judgement
 from quiescelab.campaign import moments
 from quiescelab.campaign import resources
 from quiescelab.campaign import subjects
+from quiescelab import console
+from quiescelab import errors
+from quiescelab import lab as running
+from quiescelab import tenant
+from quiescelab import waiting
 
 ROUND_SECONDS = 25
 MOST_FAULTS = 2
