@@ -81,8 +81,8 @@ class WindowThaw:
     def run(self) -> None:
         """Thaw the guest; go on in the background if that takes too long."""
         deadline = self._machine.monotonic() + self._patience
-        self._keep_guard_off()
         try:
+            self._keep_guard_off()
             outcome = self._thawing.run(
                 self._tell, functools.partial(self._wait, deadline))
         except BaseException:
