@@ -21,6 +21,7 @@ be calling any more.
 """
 
 import logging
+import math
 import typing
 import weakref
 
@@ -41,8 +42,12 @@ _PAUSE = 1.0
 class OtherCaller(typing.Protocol):
     """Another process, which may call the same agent."""
 
-    def is_other_at_it(self) -> bool:
-        """Tell whether it may be calling by now."""
+    def latest_call(self) -> float | None:
+        """Return when it may have begun its latest call.
+
+        :returns: by this machine's monotonic clock, now at the latest; None
+            where it cannot have begun one
+        """
 
 
 class ResponseLimit:
@@ -62,23 +67,27 @@ class ResponseLimit:
         self._calls = 0
         self._longest = 0
         self._others: weakref.WeakSet[OtherCaller] = weakref.WeakSet()
-        self._shared_until = 0.0
+        #: When one of them may have begun its latest call.
+        self._latest_call = -math.inf
 
     def share(self, other: OtherCaller) -> None:
         """Have it stay while another process may call the agent, too.
 
-        :param other: tells whether one may; it is not kept from ending
+        :param other: tells of one that may; it is not kept from ending
         """
         with self._lock:
             self._others.add(other)
 
     def is_shared(self) -> bool:
-        """Tell whether another process may be calling now."""
-        now = self._machine.monotonic()
-        if any(one.is_other_at_it() for one in self._others):
-            # Whatever is over by then here, its call may still wait.
-            self._shared_until = now + _TURN + self._longest
-        return now < self._shared_until
+        """Tell whether a call of another process may be under way."""
+        return self._machine.monotonic() < self._shared_until()
+
+    def _shared_until(self) -> float:
+        # It is remembered, because whoever tells of it may end first.
+        self._latest_call = max([self._latest_call, *(
+            moment for moment in (one.latest_call() for one in self._others)
+            if moment is not None)])
+        return self._latest_call + _TURN + self._longest
 
     def begin(self, domain: domains.Domain, seconds: int) -> None:
         """Set it for a call, which is made next.
@@ -118,7 +127,7 @@ class ResponseLimit:
     def _put_back_later(self, domain: domains.Domain) -> None:
         while not self._is_put_back(domain):
             self._machine.sleep(max(
-                _PAUSE, self._shared_until - self._machine.monotonic()))
+                _PAUSE, self._shared_until() - self._machine.monotonic()))
 
     def _is_put_back(self, domain: domains.Domain) -> bool:
         with self._lock:

@@ -78,7 +78,9 @@ class WatchedLease:
         self._lease: leases.Lease | None = None
         #: When the guard begins to thaw, give or take its grace.
         self._guard_from: float | None = None
-        self._is_guard_due = False
+        #: Whether it may have begun, and when it may have last gone on.
+        self._is_guard_at_it = False
+        self._guard_until: float | None = None
 
     @property
     def lease(self) -> leases.Lease:
@@ -124,8 +126,8 @@ class WatchedLease:
         """
         with self._lock:
             if self._lease is not None and self._guard is not None:
-                # A guard that has begun ends what it is at.
-                self._is_guard_due = self.is_other_at_it()
+                # A guard that has begun goes on until it is told to end.
+                self._is_guard_at_it = self._may_guard_be_at_it()
                 self._guard_from = deadline
                 self._guard.defer(
                     self._guard.watch, self._ending(self._lease, deadline))
@@ -152,17 +154,27 @@ class WatchedLease:
             lease, self._lease = self._lease, None
             if lease is None:
                 return
-            # One that has not begun by now will not.
-            self._is_guard_due = self.is_other_at_it()
-            self._guard_from = None
+            # One that has not begun by now will not; one that has ends the
+            # call that it is at.
+            self._guard_until = self.latest_call()
+            self._is_guard_at_it, self._guard_from = False, None
             if self._guard is not None:
                 self._guard.defer(self._guard.release, lease.id)
         if not self._release(lease):
             self._release_later(lease)
 
-    def is_other_at_it(self) -> bool:
-        """Tell whether the guard may be thawing the guest, too, by now."""
-        return self._guard is not None and (self._is_guard_due or (
+    def latest_call(self) -> float | None:
+        """Return when the guard may have begun its latest call of the agent.
+
+        :returns: by this machine's monotonic clock; None where it has not
+            begun to thaw
+        """
+        if self._may_guard_be_at_it():
+            return self._machine.monotonic()
+        return self._guard_until
+
+    def _may_guard_be_at_it(self) -> bool:
+        return self._guard is not None and (self._is_guard_at_it or (
             self._guard_from is not None and
             self._machine.monotonic() >= self._guard_from))
 

@@ -56,12 +56,16 @@ class LeaseWatcher(watcher.Watcher):
             self._agent, self._why_stale, None, settings.retry_interval,
             machine.monotonic, thawing.LOST_COMMAND)
 
-    def is_other_at_it(self) -> bool:
-        """Tell whether nova-compute may be calling the agent, too.
+    def latest_call(self) -> float | None:
+        """Return when nova-compute may have begun its latest call.
 
         It is gone where this was ended before the deadline, and not released.
+
+        :returns: by this machine's monotonic clock; None where it is gone
         """
-        return self._released.is_set() or not self._ended.is_set()
+        if self._released.is_set() or not self._ended.is_set():
+            return self._machine.monotonic()
+        return None
 
     def _end_it(self, why: str) -> None:
         self._say('thawing its guest, frozen for request %s (%s): %s' % (

@@ -39,12 +39,17 @@ class Other:
     :ivar is_at_it: whether it may call the agent
     """
 
-    def __init__(self, is_at_it: bool = True) -> None:
+    def __init__(self, machine: machines.Machine,
+                 is_at_it: bool = True) -> None:
+        self._machine = machine
         self.is_at_it = is_at_it
+        self.latest: float | None = None
 
-    def is_other_at_it(self) -> bool:
-        """Tell whether it may."""
-        return self.is_at_it
+    def latest_call(self) -> float | None:
+        """Return when it may have called."""
+        if self.is_at_it:
+            self.latest = self._machine.monotonic()
+        return self.latest
 
 
 class ResponseLimitTest(unittest.TestCase):
@@ -78,16 +83,16 @@ class ResponseLimitTest(unittest.TestCase):
         self.assertEqual(NONE, self.domain.timeout)
 
     def test_stays_while_another_process_may_wait(self) -> None:
-        other = Other()
+        other = Other(self.machine)
         self.limit.share(other)
         self._call()
         self.assertEqual(5, self.domain.timeout)
 
     def test_stays_while_a_call_of_one_that_was_at_it_may_wait(self) -> None:
-        other = Other()
+        other = Other(self.machine)
         self.limit.share(other)
         # And one that never calls.
-        self.limit.share(Other(is_at_it=False))
+        self.limit.share(Other(self.machine, is_at_it=False))
         self._call()
         other.is_at_it = False
         self.machine.monotonic.return_value += 34
@@ -103,7 +108,7 @@ class ResponseLimitTest(unittest.TestCase):
 
     def test_put_back_once_no_other_process_can_be_calling(self) -> None:
         self.limit = response_limits.ResponseLimit(self.machine, True)
-        other = Other()
+        other = Other(self.machine)
         self.limit.share(other)
         self._call()
         # One waits for all.
@@ -124,7 +129,7 @@ class ResponseLimitTest(unittest.TestCase):
 
     def test_a_call_that_is_under_way_puts_it_back(self) -> None:
         self.limit = response_limits.ResponseLimit(self.machine, True)
-        other = Other()
+        other = Other(self.machine)
         self.limit.share(other)
         self._call()
         (_name, wait, domain), _ = self.machine.start.call_args
@@ -138,7 +143,7 @@ class ResponseLimitTest(unittest.TestCase):
 
     def test_no_thread_to_wait_in(self) -> None:
         self.limit = response_limits.ResponseLimit(self.machine, True)
-        other = Other()
+        other = Other(self.machine)
         self.limit.share(other)
         self.machine.start.side_effect = RuntimeError("can't start new thread")
         with self.assertLogs('nova_quiesce.freeze', 'DEBUG'):
@@ -168,7 +173,7 @@ class ResponseLimitTest(unittest.TestCase):
     def test_one_that_was_shared_is_remembered(self) -> None:
         limits = response_limits.ResponseLimits(self.machine)
         for seconds, timeout in ((34, 5), (40, NONE)):
-            limit, other = limits.of('an instance'), Other()
+            limit, other = limits.of('an instance'), Other(self.machine)
             limit.share(other)
             limit.begin(self.domain, 5)
             limit.end(self.domain, is_kept=False)

@@ -119,11 +119,15 @@ class WatchedLeaseTest(unittest.TestCase):
         watched = self._new()
         watched._machine = clock
         watched.take()
-        self.assertFalse(watched.is_other_at_it())
+        self.assertIsNone(watched.latest_call())
         clock.monotonic.return_value = 105.0
-        self.assertTrue(watched.is_other_at_it())
+        self.assertEqual(105.0, watched.latest_call())
         watched.limit(200.0)
-        self.assertTrue(watched.is_other_at_it())
+        clock.monotonic.return_value = 106.0
+        self.assertEqual(106.0, watched.latest_call())
+        watched.drop()
+        clock.monotonic.return_value = 300.0
+        self.assertEqual(106.0, watched.latest_call())
 
     def test_guard_that_was_told_in_time_does_not_begin(self) -> None:
         clock = mock.create_autospec(machines.RealMachine, instance=True)
@@ -133,7 +137,7 @@ class WatchedLeaseTest(unittest.TestCase):
         watched.take()
         watched.drop()
         clock.monotonic.return_value = 200.0
-        self.assertFalse(watched.is_other_at_it())
+        self.assertIsNone(watched.latest_call())
 
     def test_what_was_given_up_is_not_watched_again(self) -> None:
         watched = self._new()
