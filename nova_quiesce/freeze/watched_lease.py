@@ -78,6 +78,7 @@ class WatchedLease:
         self._lease: leases.Lease | None = None
         #: When the guard begins to thaw, give or take its grace.
         self._guard_from: float | None = None
+        self._told_at = 0.0
         #: Whether it may have begun, and when it may have last gone on.
         self._is_guard_at_it = False
         self._guard_until: float | None = None
@@ -107,7 +108,7 @@ class WatchedLease:
         with contextlib.ExitStack() as undo:
             undo.callback(self.drop)
             began = self._machine.monotonic()
-            self._guard_from = began + self._answer
+            self._told_at, self._guard_from = began, began + self._answer
             self._have_watched(self._ending(lease, self._guard_from))
             self._admit()
             undo.pop_all()
@@ -174,9 +175,12 @@ class WatchedLease:
         return self._guard_until
 
     def _may_guard_be_at_it(self) -> bool:
-        return self._guard is not None and (self._is_guard_at_it or (
-            self._guard_from is not None and
-            self._machine.monotonic() >= self._guard_from))
+        if self._guard is None or self._guard_from is None:
+            return False
+        let_go_at = self._guard.let_go_at
+        return (self._is_guard_at_it
+                or self._machine.monotonic() >= self._guard_from
+                or (let_go_at is not None and let_go_at >= self._told_at))
 
     def is_another(self) -> bool:
         """Tell whether the instance has another lease: see the directory."""

@@ -30,6 +30,7 @@ class NoGuardTest(base.QuiesceTestBase):
     def _replace_guard(self) -> None:
         guard = mock.create_autospec(guard_client.GuardClient, instance=True)
         guard.is_usable.return_value = False
+        guard.let_go_at = None
         guard.watch.side_effect = guard_client.GuardUnavailable()
         self.driver._compute_host.freezer._guard = guard
 

@@ -29,8 +29,6 @@ from nova_quiesce import fixture
 from nova_quiesce.freeze import domains
 from tests.simulation import world as worlds
 
-#: Seconds that libvirt waits for an agent to take a command.
-SYNCHRONIZATION = 5
 #: Seconds that libvirt waits for another job to end, and a job's end takes.
 _JOB_LOCK, _JOB_END = 30, 0.2
 #: Seconds that an agent may be waited for at most.
@@ -88,6 +86,44 @@ class Job:
             for one in job.iterfind('.//scratch'))]
 
 
+class Agent:
+    """A start of the guest's agent, which does one command at a time.
+
+    :ivar is_idle: whether it has no command that it has not answered
+    :ivar is_gone: whether it was killed, or ended with its guest
+    """
+
+    def __init__(self, world: worlds.World) -> None:
+        self._world = world
+        self._busy_until = 0.0
+        self.is_idle = True
+        self.is_gone = False
+
+    @property
+    def is_hung(self) -> bool:
+        """Whether it does nothing at the moment."""
+        return self._world.scheduler.now < self._busy_until
+
+    def hang(self, seconds: float) -> None:
+        """Do nothing for so long."""
+        self._busy_until = self._world.scheduler.now + seconds
+
+    def take(self, command: abc.Callable[[], object]) -> None:
+        """Do a command, as soon as it does anything."""
+        self.is_idle = False
+
+        def carry_out() -> None:
+            while self.is_hung and not self.is_gone:
+                self._world.scheduler.wait(
+                    lambda: self.is_gone,
+                    self._busy_until - self._world.scheduler.now)
+            if not self.is_gone:
+                command()
+                self.is_idle = True
+
+        self._world.scheduler.start(self._world.operator, 'agent', carry_out)
+
+
 class Guest:
     """A guest with an agent, with hooks, and with a backup job at times.
 
@@ -95,7 +131,10 @@ class Guest:
     :ivar is_frozen: whether its filesystems are frozen
     :ivar hooks: each call of its hooks, by what it was for
     :ivar frozen_spans: when it was frozen, and until when
-    :ivar commands: those that the agent has not answered yet, in their order
+    :ivar agent: the latest start of its agent
+    :ivar caller: the worker of libvirtd's whose turn it is to call that
+    :ivar response_timeout: seconds that libvirt gives an agent's answer; -2
+        for no limit
     :ivar job: the backup job that is active
     :ivar jobs: all that there were
     """
@@ -106,8 +145,9 @@ class Guest:
         self.is_running = True
         self.is_frozen = False
         self.is_agent_up = True
-        self.busy_until = 0.0
-        self.commands: list[object] = []
+        self.agent = Agent(world)
+        self.caller: object = None
+        self.response_timeout = -2
         self.hooks: list[str] = []
         self.frozen_spans: list[Span] = []
         self.job: Job | None = None
@@ -147,7 +187,7 @@ class Guest:
     def destroy(self) -> None:
         """End, as by the operator's hand."""
         self.is_running = False
-        self.commands.clear()
+        self.agent.is_gone = True
         self.end_job()
         self._thawed('the guest is gone')
 
@@ -159,7 +199,7 @@ class Guest:
         if not self.is_running:
             return
         self.is_running = False
-        self.commands.clear()
+        self.agent.is_gone = True
         self.job = None
         self._thawed('the guest is gone with its host')
 
@@ -167,6 +207,7 @@ class Guest:
             self._world.scheduler.wait(
                 lambda: self._world.is_libvirtd_up)
             self.number, self.is_running = 1, True
+            self.agent, self.response_timeout = Agent(self._world), -2
             self._world.tell('the guest is started with its host')
 
         self._world.scheduler.start(self._world.operator, 'boot', come_back)
@@ -195,17 +236,18 @@ class Guest:
 
     def hang_agent(self, seconds: float) -> None:
         """Have the agent do nothing for so long."""
-        self.busy_until = self._world.scheduler.now + seconds
+        self.agent.hang(seconds)
 
     def kill_agent(self) -> None:
         """End the agent; it is started again, and frozen guests stay so."""
         self.is_agent_up = False
-        self.commands.clear()
+        self.agent.is_gone = True
 
         def come_back() -> None:
             self._world.scheduler.wait(lambda: False, worlds.COMES_BACK)
-            self.is_agent_up = True
-            self._world.tell('the agent is there again')
+            if not self.is_agent_up:
+                self.agent, self.is_agent_up = Agent(self._world), True
+                self._world.tell('the agent is there again')
 
         self._world.scheduler.start(
             self._world.operator, 'agent', come_back)
@@ -273,6 +315,85 @@ def connect(world: worlds.World, guest: Guest) -> domains.Connection:
     return typing.cast(domains.Connection, Connection(world, guest))
 
 
+class _AgentCall:
+    """A call of a guest's agent, as a worker of libvirtd's makes it.
+
+    One at a time: each waits for its turn. An agent that does not even take
+    the greeting in time is sent no command; one that took a command does it,
+    whatever becomes of the call.
+
+    :ivar answer: what the agent returned, or an error
+    :ivar is_over: whether there is an answer
+    """
+
+    def __init__(self, world: worlds.World, guest: Guest, command: str,
+                 carry_out: abc.Callable[[], object],
+                 is_sent_at_once: bool) -> None:
+        self._world = world
+        self._guest = guest
+        self._command = command
+        self._carry_out = carry_out
+        self._is_sent_at_once = is_sent_at_once
+        self.answer: object = None
+        self.is_over = False
+
+    def run(self) -> None:
+        """Make it."""
+        start, guest = self._world.libvirtd_start, self._guest
+        if not self._wait(lambda: guest.caller is None, _JOB_LOCK):
+            self.answer = fixture.libvirt_error(
+                libvirt.VIR_ERR_OPERATION_TIMEOUT,
+                'Timed out during operation: cannot acquire state change lock')
+        elif self._is_up(start):
+            guest.caller = self
+            self.answer = self._ask()
+            if guest.caller is self:
+                guest.caller = None
+        self.is_over = True
+
+    def _is_up(self, start: int) -> bool:
+        return (self._world.is_libvirtd_up
+                and start == self._world.libvirtd_start)
+
+    def _wait(self, is_ready: abc.Callable[[], bool],
+              seconds: float | None = None) -> bool:
+        self._world.scheduler.wait(
+            lambda: is_ready() or not self._world.is_libvirtd_up, seconds)
+        return is_ready()
+
+    def _ask(self) -> object:
+        guest = self._guest
+        limit = guest.response_timeout
+        if not 0 <= limit <= LONGEST:
+            self._world.break_promise('an agent may take %d s' % limit)
+        if not guest.is_agent_up:
+            return _unresponsive('QEMU guest agent is not connected')
+        agent, until = guest.agent, self._world.scheduler.now + limit
+        if not self._wait(lambda: agent.is_gone or self._can_be_sent(), limit):
+            return _unresponsive('Guest agent not available for now')
+        answers: list[object] = []
+        if not agent.is_gone:
+            agent.take(lambda: answers.append(self._carry_out()))
+        self._wait(lambda: bool(answers) or agent.is_gone,
+                   until - self._world.scheduler.now)
+        if answers:
+            return answers[0]
+        return _unresponsive(
+            'Guest agent disappeared while executing command' if agent.is_gone
+            else 'Guest agent not available for now')
+
+    def _can_be_sent(self) -> bool:
+        agent = self._guest.agent
+        return agent.is_idle and (self._is_sent_at_once or not agent.is_hung)
+
+
+def _unresponsive(text: str) -> Exception:
+    error: Exception = fixture.libvirt_error(
+        libvirt.VIR_ERR_AGENT_UNRESPONSIVE,
+        'Guest agent is not responding: %s' % text)
+    return error
+
+
 class Domain:
     """The guest's domain, as libvirt has it.
 
@@ -286,7 +407,6 @@ class Domain:
         self._world = world
         self._guest = guest
         self._connection = connection
-        self._timeout = -2
 
     def connect(self) -> Connection:
         """Return the connection that it was found over."""
@@ -304,7 +424,7 @@ class Domain:
     def agentSetResponseTimeout(self, timeout: int, flags: int = 0) -> int:
         """Limit each later agent call."""
         self._call('agentSetResponseTimeout')
-        self._timeout = timeout
+        self._guest.response_timeout = timeout
         return 0
 
     def fsInfo(self, flags: int = 0) -> object:
@@ -427,52 +547,23 @@ class Domain:
         self._world.point('%s: before' % command)
         self._connection.check()
         self._need_running()
-        if not self._guest.is_agent_up:
-            raise self._unresponsive('QEMU guest agent is not connected')
-        answer: list[object] = []
-        commands, mine = self._guest.commands, object()
-        commands.append(mine)
-
-        def carry_out() -> None:
-            # The agent has the command. It does it in its turn, whatever
-            # becomes of who asked for it.
-            self._wait_for_turn(mine)
-            if mine in commands:
-                answer.append(self._refusal(command) if (
-                    self._guest.is_frozen and not is_harmless) else effect())
-                commands.remove(mine)
-
-        self._world.scheduler.start(
-            self._world.operator, 'agent', carry_out)
-        limit = SYNCHRONIZATION if self._timeout < 0 else self._timeout
-        if limit > LONGEST:
-            self._world.break_promise('an agent may take %d s' % limit)
-        # An agent that is killed, or ends with its guest, is noticed.
+        call = _AgentCall(
+            self._world, self._guest, command,
+            lambda: self._refusal(command) if (
+                self._guest.is_frozen and not is_harmless) else effect(),
+            # The worst of each: a freeze is sent to one that hangs.
+            is_sent_at_once=not is_harmless)
+        # A worker of libvirtd's, which goes on without who asked.
+        self._world.scheduler.start(self._world.operator, 'worker', call.run)
         self._world.scheduler.wait(
-            lambda: mine not in commands or not self._world.is_libvirtd_up,
-            limit)
+            lambda: call.is_over or not self._world.is_libvirtd_up)
         fault = self._world.point('%s: after' % command)
         self._connection.check()
-        if answer and isinstance(answer[0], Exception):
-            raise answer[0]
-        if answer and fault is worlds.Fault.NONSENSE:
+        if isinstance(call.answer, Exception):
+            raise call.answer
+        if fault is worlds.Fault.NONSENSE:
             return _NONSENSE[len(self._world.points) % len(_NONSENSE)]
-        if answer:
-            return answer[0]
-        raise self._unresponsive(
-            'Guest agent not available for now' if mine in commands
-            else 'Guest agent disappeared while executing command')
-
-    def _wait_for_turn(self, mine: object) -> None:
-        scheduler, guest = self._world.scheduler, self._guest
-        while mine in guest.commands:
-            if scheduler.now < guest.busy_until:
-                scheduler.wait(lambda: mine not in guest.commands,
-                               guest.busy_until - scheduler.now)
-            elif guest.commands[0] is mine:
-                return
-            else:
-                scheduler.wait(lambda: guest.commands[:1] in ([], [mine]))
+        return call.answer
 
     @staticmethod
     def _refusal(command: str) -> Exception:
@@ -480,13 +571,6 @@ class Domain:
             command, 'Command %s has been disabled: the agent is in frozen '
             'state' % command)
         return refusal
-
-    @staticmethod
-    def _unresponsive(text: str) -> Exception:
-        error: Exception = fixture.libvirt_error(
-            libvirt.VIR_ERR_AGENT_UNRESPONSIVE,
-            'Guest agent is not responding: %s' % text)
-        return error
 
 
 class Host:

@@ -74,6 +74,7 @@ class GuardLink:
         self._directory = directory
         self._watched: dict[str, abc.Callable[[], watcher.Watcher]] = {}
         self._watchers: dict[str, watcher.Watcher] = {}
+        self.let_go_at: float | None = None
         world.on_compute_death.append(self._end)
         world.on_guard_death.append(self._watchers.clear)
 
@@ -87,6 +88,7 @@ class GuardLink:
 
     def stop(self) -> None:
         """End it; it ends the jobs once nova-compute has ended."""
+        self.let_go_at = self._world.scheduler.now
         for one in self._watchers.values():
             if isinstance(one, lease_watcher.LeaseWatcher):
                 one.end('nova-compute is stopped')

@@ -65,6 +65,8 @@ class GuardClient:
         None starts one as a child of this process
     :param command: the child's command line
     :param machine: whose clocks and threads are used
+    :ivar let_go_at: when a guard was last lost, or let go, by the machine's
+        monotonic clock: one that lives thaws what it watched; None if never
     """
 
     def __init__(self, settings: wire.GuardSettings,
@@ -82,6 +84,7 @@ class GuardClient:
         self._watched: dict[str, dict[str, object]] = {}
         self._is_stopped = False
         self._refused_until = 0.0
+        self.let_go_at: float | None = None
         self._deferred = deferred.DeferredCalls(machine)
 
     def defer(self, call: abc.Callable[..., None],
@@ -232,6 +235,7 @@ class GuardClient:
     def _disconnect(self) -> None:
         # A guard that still lives thaws now all that it was told of.
         if self._connection is not None:
+            self.let_go_at = self._machine.monotonic()
             self._connection.close()
             self._connection = None
 

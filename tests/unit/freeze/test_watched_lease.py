@@ -39,6 +39,7 @@ class WatchedLeaseTest(unittest.TestCase):
         self.directory.prepare()
         self.guard = mock.create_autospec(
             guard_client.GuardClient, instance=True)
+        self.guard.let_go_at = None
         self.guard.defer.side_effect = lambda call, *given: call(*given)
         self.admit = mock.Mock()
 
@@ -128,6 +129,19 @@ class WatchedLeaseTest(unittest.TestCase):
         watched.drop()
         clock.monotonic.return_value = 300.0
         self.assertEqual(106.0, watched.latest_call())
+
+    def test_guard_that_was_let_go_thaws(self) -> None:
+        clock = mock.create_autospec(machines.RealMachine, instance=True)
+        clock.monotonic.return_value = 100.0
+        # That was another one.
+        self.guard.let_go_at = 99.0
+        watched = self._new()
+        watched._machine = clock
+        watched.take()
+        self.assertIsNone(watched.latest_call())
+        self.guard.let_go_at = 101.0
+        clock.monotonic.return_value = 102.0
+        self.assertEqual(102.0, watched.latest_call())
 
     def test_guard_that_was_told_in_time_does_not_begin(self) -> None:
         clock = mock.create_autospec(machines.RealMachine, instance=True)

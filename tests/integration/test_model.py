@@ -1,0 +1,69 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""A real guest does what the simulation's model of it does."""
+
+import time
+import typing
+
+from quiescelab import waiting
+
+from tests.integration import base
+from tests.integration import copies
+from tests.simulation import measured
+
+
+class _Hand:
+    def __init__(self, case: base.LabTestCase) -> None:
+        self._case = case
+        self._guest = case.guest
+
+    def slow_freeze(self, seconds: float) -> None:
+        self._guest.set_hook(freeze_delay=seconds)
+
+    def kill_agent(self) -> None:
+        # The guest is frozen, and this writes nothing to its disk.
+        self._guest.console('killall -9 qemu-ga')
+        waiting.wait(self._guest.agent_alive, base.SOON, 'the agent')
+
+    def reset(self) -> None:
+        self._guest.virsh('reset')
+        waiting.wait(lambda: not self._guest.agent_alive(1), base.SOON,
+                     'the reset')
+        self._case.user.ready(self._case.server)
+
+    @staticmethod
+    def wait(seconds: float) -> None:
+        time.sleep(seconds)
+
+    def hooks(self) -> list[str]:
+        return [call.action for call in self._guest.hook_log()]
+
+
+class ModelTest(copies.CopyTestCase):
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.addCleanup(self._thaw)
+
+    def _thaw(self) -> None:
+        if self.guest.frozen():
+            self.guest.agent('guest-fsfreeze-thaw')
+        self.guest.set_hook()
+
+    def test_all_that_was_measured(self) -> None:
+        for name in measured.SEQUENCES:
+            with self.subTest(name), self.domain() as domain:
+                self.assertEqual([], list(measured.problems(
+                    typing.cast(measured.Domain, domain), _Hand(self), name)))
+                self._thaw()
+                domain.agentSetResponseTimeout(-2, 0)
