@@ -40,6 +40,7 @@ from nova_quiesce.cuts import back_ends
 from nova_quiesce.cuts import mirror
 from nova_quiesce.cuts import suspension
 from nova_quiesce import foreign_jobs
+from nova_quiesce.freeze import domains
 from nova_quiesce.freeze import finder
 from nova_quiesce import instances
 from nova_quiesce.nova import api_errors
@@ -295,12 +296,18 @@ class ImageBacked:
         guest = self._host.hypervisor.get_guest(instance)
         self._jobs_of(guest).check_suspend()
         state = guest.get_power_state(self._host.hypervisor)
-        suspended = suspension.Suspension(one.snapshot, functools.partial(
-            self._resume_guest, one.context, False, state, instance, guest))
+        suspended = suspension.Suspension(
+            one.snapshot, functools.partial(
+                self._resume_guest, one.context, False, state, instance,
+                guest), functools.partial(self._is_suspended, instance))
         suspended.begin(functools.partial(
             self._suspend_guest, one.context, False, state, instance))
         one.is_running = False
         one.suspended = suspended
+
+    def _is_suspended(self, instance: seams.Instance) -> bool:
+        return domains.presence_of(functools.partial(
+            self._host.find_domain, instance.uuid)).is_saved
 
     def _extract(self, instance: seams.Instance, disk_path: str,
                  extract: back_ends.Extract, target: str,

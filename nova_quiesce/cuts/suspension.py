@@ -20,6 +20,16 @@ from collections import abc
 import contextlib
 import typing
 
+from oslo_log import log as logging
+
+from nova_quiesce.freeze import machines
+
+LOG = logging.getLogger(__name__)
+
+#: Seconds for which it is tried to have a guest run again, and between two
+#: tries: libvirtd may be restarted meanwhile.
+_PATIENCE, _PAUSE = 60.0, 1.0
+
 
 class FreezableSnapshot(typing.Protocol):
     """The part of a snapshot in progress that is used here."""
@@ -39,12 +49,18 @@ class Suspension:
 
     :param snapshot: the snapshot in progress
     :param resume: lets the guest run again
+    :param is_suspended: tells whether it is suspended
+    :param machine: whose clock is used
     """
 
     def __init__(self, snapshot: FreezableSnapshot,
-                 resume: abc.Callable[[], None]) -> None:
+                 resume: abc.Callable[[], object],
+                 is_suspended: abc.Callable[[], bool],
+                 machine: machines.Machine = machines.REAL) -> None:
         self._snapshot = snapshot
         self._resume = resume
+        self._is_suspended = is_suspended
+        self._machine = machine
         self._ending = contextlib.ExitStack()
 
     def begin(self, suspend: abc.Callable[[], None]) -> None:
@@ -57,12 +73,27 @@ class Suspension:
         with contextlib.ExitStack() as ending:
             ending.callback(self._snapshot.thaw)
             self._snapshot.freeze(is_saved=True)
-            suspend()
-            # From here on whatever happens: it runs again, and is thawed.
-            ending.callback(self._resume)
+            # From here on whatever happens: it runs again, and is thawed. A
+            # suspension that failed may have come about all the same.
+            ending.callback(self._run_again)
             ending.callback(self._snapshot.restart)
+            suspend()
             self._ending = ending.pop_all()
 
     def end(self) -> None:
         """Resume and thaw the guest, unless that was done already."""
         self._ending.close()
+
+    def _run_again(self) -> None:
+        deadline = self._machine.monotonic() + _PATIENCE
+        while True:
+            try:
+                if self._is_suspended():
+                    self._resume()
+                return
+            except Exception as error:
+                if self._machine.monotonic() >= deadline:
+                    raise
+                LOG.warning('The guest was suspended for its snapshot, and '
+                            'does not run again yet: %s', error)
+            self._machine.sleep(_PAUSE)

@@ -40,7 +40,7 @@ _PATH = 'nova.tests.fixtures.libvirt.%s.%s'
 _CALLS = ('fsInfo', 'getTime', 'interfaceAddresses', 'fsFreeze', 'fsThaw',
           'isActive', 'agentSetResponseTimeout',
           'backupBegin', 'backupGetXMLDesc', 'abortJob', 'blockJobInfo',
-          'state', 'connect')
+          'state', 'connect', 'hasManagedSaveImage')
 _OVER = (libvirt.VIR_DOMAIN_JOB_COMPLETED, libvirt.VIR_DOMAIN_JOB_FAILED)
 
 
@@ -143,6 +143,13 @@ class GuestsFixture(fixtures.Fixture):
             domain._transient = False
             return domain
 
+        def keep_saved(domain: typing.Any, flags: int) -> None:
+            save(domain, flags)
+            # Nova's fake drops a transient one.
+            domain._connection._vms[domain.name()] = domain
+
+        save = fakelibvirt.Domain.managedSave
+        self._replace('Domain', 'managedSave', keep_saved)
         self._replace('Domain', 'undefine', undefine_running)
         self._replace('Domain', 'isPersistent',
                       lambda domain: int(not domain._transient))

@@ -61,6 +61,7 @@ class Guard:
     :param connect: opens a connection to the hypervisor
     :param directory: the path of the leases
     :param machine: the guard's
+    :ivar let_go_at: None: it is never let go
     """
 
     def __init__(self, connect: finder.Connect, directory: str,
@@ -69,6 +70,7 @@ class Guard:
         self._directory = directory
         self._machine = machine
         self._watchers: dict[str, lease_watcher.LeaseWatcher] = {}
+        self.let_go_at: float | None = None
 
     def start(self) -> None:
         """Do nothing: it runs."""

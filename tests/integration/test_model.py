@@ -19,7 +19,7 @@ from quiescelab import waiting
 
 from tests.integration import base
 from tests.integration import copies
-from tests.simulation import measured
+from tests import measured
 
 
 class _Hand:

@@ -43,6 +43,7 @@ from nova_quiesce.record import recorder
 from nova_quiesce import volume_backed
 from tests.simulation import clouds
 from tests.simulation import guests
+from tests.simulation import hypervisors
 from tests.simulation import scheduler as scheduling
 from tests.simulation import world as worlds
 
@@ -145,7 +146,7 @@ class GuardLink:
             raise guard_client.GuardUnavailable() from error
 
     def _connect(self) -> typing.Any:
-        return guests.connect(self._world, self._guest)
+        return hypervisors.connect(self._world, self._guest)
 
     def _start(self, identity: str) -> None:
         one = self._watched[identity]()
@@ -205,7 +206,7 @@ class Compute:
         self._around = around
         self._process = around.world.compute
         self.machine = machine_of(around.world, self._process)
-        self.hypervisor = guests.Host(around.world, around.guest)
+        self.hypervisor = hypervisors.Host(around.world, around.guest)
         self.volume_api = around.cinder
         self.freezer = freezer.Freezer(
             freezer.Settings(
@@ -258,7 +259,7 @@ class Compute:
 
     def connect(self) -> typing.Any:
         """Open a connection to the hypervisor."""
-        return guests.connect(self._around.world, self._around.guest)
+        return hypervisors.connect(self._around.world, self._around.guest)
 
     def find_domain(self) -> typing.Any:
         """Find the guest's domain, over a connection of its own."""

@@ -47,8 +47,9 @@ def _judge_guest(run: 'runs.Run') -> abc.Iterator[str]:
     if guest.is_frozen:
         yield 'the guest stays frozen'
     for span in guest.frozen_spans:
-        latest = max(span.begin + hosts.MAX_FREEZE + GRACE,
-                     run.world.healed_at + BOUND)
+        latest = span.stood_still + max(
+            span.begin + run.path.limits * hosts.MAX_FREEZE + GRACE,
+            run.world.healed_at + BOUND)
         if span.end is not None and span.end > latest:
             yield 'it was frozen for %.1f s' % (span.end - span.begin)
     if guest.hooks.count('freeze') > 1:
@@ -83,7 +84,9 @@ def _is_overdue(run: 'runs.Run', cut: float) -> bool:
     began = [point.time for point in run.world.points
              if point.name == 'agentSetResponseTimeout: before' and
              point.number >= run.cut_point]
-    return not began or began[0] > cut + hosts.MAX_FREEZE
+    limit = run.path.limits * hosts.MAX_FREEZE + sum(
+        span.stood_still for span in run.guest.frozen_spans)
+    return not began or began[0] > cut + limit
 
 
 def _judge_image(run: 'runs.Run') -> abc.Iterator[str]:
@@ -112,6 +115,9 @@ def _is_proven(run: 'runs.Run') -> bool:
 
 
 def _judge_disk(run: 'runs.Run') -> abc.Iterator[str]:
+    if run.pool.snapshots and not run.was_killed and not any(
+            'rbd' in line for line in run.faults_seen):
+        yield 'a snapshot is left in the pool'
     left = [*pathlib.Path(run.directory).glob('*.lease'),
             *left_for_restart(run)]
     if left:

@@ -12,16 +12,23 @@
 
 """The paths of snapshots, as the real driver takes them."""
 
+from collections import abc
 import contextlib
+import functools
 
 import libvirt
 
 from nova_quiesce.copy import disk_export
+from nova_quiesce.cuts import external_snapshot
+from nova_quiesce.cuts import rbd
+from nova_quiesce.cuts import suspension
+from nova_quiesce.freeze import domains
 from nova_quiesce.freeze import errors
 from nova_quiesce.freeze import leases
 from nova_quiesce import snapshots
-from tests.simulation import guests
+from tests.simulation import backends
 from tests.simulation import hosts
+from tests.simulation import hypervisors
 from tests.simulation import runs
 
 #: Reads of the disk, and the seconds that each takes.
@@ -30,9 +37,13 @@ _FAILURES = (errors.QuiesceError, libvirt.libvirtError, leases.LeaseError,
              OSError, *disk_export.UNAVAILABLE)
 
 
-def _begin_image_backed(run: runs.Run, compute: hosts.Compute) -> None:
+#: Makes a snapshot, and tells what came of it.
+_Make = abc.Callable[[runs.Run, hosts.Compute], snapshots.Snapshot]
+
+
+def _begin(make: _Make, run: runs.Run, compute: hosts.Compute) -> None:
     try:
-        record = _make_image(run, compute)
+        record = make(run, compute)
     except _FAILURES as error:
         run.world.tell('the snapshot failed: %s' % error)
         return
@@ -41,15 +52,20 @@ def _begin_image_backed(run: runs.Run, compute: hosts.Compute) -> None:
         run.record.level.value, run.record.reason))
 
 
-def _make_image(run: runs.Run, compute: hosts.Compute) -> snapshots.Snapshot:
+def _new_snapshot(compute: hosts.Compute) -> snapshots.Snapshot:
     decision = compute.decide()
     agent = compute.agent(None, decision)
     snapshot = snapshots.Snapshot(
         decision, agent, lambda is_saved: compute.window(
             agent, None, decision, 'req-1', 'snapshot', is_saved))
     snapshot.prepare()
+    return snapshot
+
+
+def _make_image(run: runs.Run, compute: hosts.Compute) -> snapshots.Snapshot:
+    snapshot = _new_snapshot(compute)
     export = disk_export.DiskExport(
-        disk_export.Disk(compute.find_domain(), guests.DISK,
+        disk_export.Disk(compute.find_domain(), hypervisors.DISK,
                          compute.instance, compute.find_domain),
         compute.freezer.jobs)
 
@@ -61,9 +77,56 @@ def _make_image(run: runs.Run, compute: hosts.Compute) -> snapshots.Snapshot:
         export.prepare()
         snapshot.cut_and_check(cut)
         export.open()
-        for _ in range(_READS):
-            run.world.point('read: before')
-            compute.machine.sleep(_READ)
+        _read(run, compute)
+    return snapshot
+
+
+def _read(run: runs.Run, compute: hosts.Compute) -> None:
+    for _ in range(_READS):
+        run.world.point('read: before')
+        compute.machine.sleep(_READ)
+
+
+def _make_on_rbd(run: runs.Run, compute: hosts.Compute) -> snapshots.Snapshot:
+    snapshot = _new_snapshot(compute)
+    # As Nova does: it removes what it was told of.
+    rbd.Driver(run.pool, backends.IMAGE, snapshot.cut_and_check).create_snap(
+        backends.IMAGE, 'snapshot', protect=True)
+    try:
+        _read(run, compute)
+    finally:
+        run.pool.remove_snap(backends.IMAGE, 'snapshot')
+    return snapshot
+
+
+def _make_assisted(run: runs.Run,
+                   compute: hosts.Compute) -> snapshots.Snapshot:
+    snapshot = _new_snapshot(compute)
+    external_snapshot.SnapshottedGuest(
+        backends.VolumeGuest(run), snapshot.cut).snapshot(quiesce=True)
+    snapshot.check()
+    return snapshot
+
+
+def _make_suspended(run: runs.Run,
+                    compute: hosts.Compute) -> snapshots.Snapshot:
+    snapshot = _new_snapshot(compute)
+    domain = compute.find_domain()
+    suspended = suspension.Suspension(
+        snapshot, lambda: compute.find_domain().create(),
+        lambda: domains.presence_of(compute.find_domain).is_saved,
+        compute.machine)
+
+    def suspend() -> None:
+        domain.managedSave()
+        run.note_cut()
+
+    suspended.begin(suspend)
+    try:
+        _read(run, compute)
+    finally:
+        suspended.end()
+    snapshot.check()
     return snapshot
 
 
@@ -73,11 +136,19 @@ def _begin_volume_backed(run: runs.Run, compute: hosts.Compute) -> None:
     compute.serve()
 
 
+def _of_compute(make: _Make, has_guard: bool = True,
+                limits: int = 1) -> runs.Path:
+    return runs.Path(functools.partial(_begin, make),
+                     lambda run, compute: None, has_guard, limits=limits)
+
+
 PATHS = {
-    'image-backed': runs.Path(
-        _begin_image_backed, lambda run, compute: None),
-    'image-backed without a guard': runs.Path(
-        _begin_image_backed, lambda run, compute: None, has_guard=False),
+    'image-backed': _of_compute(_make_image),
+    'image-backed without a guard': _of_compute(_make_image, has_guard=False),
+    'image-backed on rbd': _of_compute(_make_on_rbd),
+    # Its limit counts anew as it runs again.
+    'image-backed and suspended': _of_compute(_make_suspended, limits=2),
+    'assisted': _of_compute(_make_assisted),
     'volume-backed': runs.Path(
         _begin_volume_backed, lambda run, compute: compute.serve(),
         is_of_api=True, lasts=27 * 3600)}

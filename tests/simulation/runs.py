@@ -27,12 +27,14 @@ from nova_quiesce import consistency
 from nova_quiesce.copy import leftovers
 from nova_quiesce.copy import workplace
 from nova_quiesce.cuts import cinder as volume_cuts
+from nova_quiesce.cuts import rbd
 from nova_quiesce.freeze import duties
 from nova_quiesce.freeze import files
 from nova_quiesce.freeze.guard import guard_client
 from nova_quiesce.freeze import leases
 from nova_quiesce.record import action_events
 from nova_quiesce.record import volume_snapshots
+from tests.simulation import backends
 from tests.simulation import clouds
 from tests.simulation import disks
 from tests.simulation import guests
@@ -56,6 +58,7 @@ class Path(typing.NamedTuple):
     :ivar serve: what a nova-compute that was started again does
     :ivar has_guard: whether there is a guard
     :ivar is_of_api: whether nova-api makes the image
+    :ivar limits: how often its freeze may last as long as its limit is
     :ivar lasts: seconds that a run goes on for
     """
 
@@ -64,6 +67,7 @@ class Path(typing.NamedTuple):
     has_guard: bool = True
     is_of_api: bool = False
     lasts: float = 300
+    limits: int = 1
 
 
 class Run:
@@ -98,6 +102,8 @@ class Run:
         self.record: consistency.Record | None = None
         self.was_killed = False
         self.cut_point = 0
+        self.pool = backends.Pool(self)
+        self._cut: float | None = None
         self.compute: hosts.Compute | None = None
         self.scratch = pathlib.Path()
         self._ending = contextlib.ExitStack()
@@ -162,6 +168,10 @@ class Run:
         """End the agent, which is started again."""
         self.guest.kill_agent()
 
+    def pause_guest(self, seconds: float) -> None:
+        """Have the guest stand still for so long."""
+        self.guest.pause(seconds)
+
     def lose_host(self) -> None:
         """Lose what was in the host's memory."""
         self.guest.lose_host()
@@ -208,6 +218,7 @@ class Run:
                 (guard_client, 'GuardClient',
                  lambda settings, socket, machine=None: hosts.GuardLink(
                      self.world, self.guest, self.directory)),
+                (rbd, 'rbd_utils', backends),
                 (volume_cuts, 'SnapshotPoll', lambda state: poll(
                     state, hosts.machine_of(self.world, self.world.compute))),
                 (nova_glance, 'GlanceClientWrapper', lambda: self.glance),
@@ -221,7 +232,13 @@ class Run:
     def cut(self) -> float | None:
         """The time of the cut, where nova-compute made it."""
         cuts = [job.began for job in self.guest.jobs if job.is_ours]
-        return cuts[0] if cuts else None
+        return cuts[0] if cuts else self._cut
+
+    def note_cut(self) -> None:
+        """Note that the disk is cut now, where no backup job does it."""
+        self._cut, self.cut_point = (
+            self.world.scheduler.now, len(self.world.points))
+        self.world.tell('the disk is cut')
 
     @property
     def level(self) -> object:
@@ -269,6 +286,9 @@ class Run:
     def _restart_compute(self) -> None:
         self.was_killed = True
         self.compute = None
+        if self.path.limits > 1:
+            self.world.scheduler.start(
+                self.world.operator, 'owner', self._start_server)
 
         def restart() -> None:
             self.world.scheduler.wait(
@@ -279,6 +299,11 @@ class Run:
 
         self.world.scheduler.start(
             self.world.operator, 'supervisor', restart)
+
+    def _start_server(self) -> None:
+        # What was left suspended, its owner starts at some time.
+        self.world.scheduler.wait(lambda: False, worlds.STARTED)
+        self.guest.restore()
 
     def _back_up(self) -> None:
         # A backup product, which begins its own job as soon as it can.

@@ -16,7 +16,8 @@ import typing
 import unittest
 
 from tests.simulation import guests
-from tests.simulation import measured
+from tests.simulation import hypervisors
+from tests import measured
 from tests.simulation import world as worlds
 
 _LIMIT = 5
@@ -61,7 +62,7 @@ class ModelTest(unittest.TestCase):
         found: list[str] = []
 
         def take() -> None:
-            connection = guests.Connection(world, guest)
+            connection = hypervisors.Connection(world, guest)
             domain = connection.lookupByUUIDString('')
             domain.agentSetResponseTimeout(_LIMIT)
             found.extend(measured.problems(

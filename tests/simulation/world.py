@@ -29,6 +29,9 @@ from tests.simulation import scheduler as scheduling
 #: Seconds after which what died is there again, and nova-compute, which the
 #: guard has to do without.
 COMES_BACK, COMPUTE_COMES_BACK = 5, 30
+#: Seconds after nova-compute's death after which a server is started that it
+#: left suspended.
+STARTED = 60
 
 
 class Fault(enum.Enum):
@@ -46,6 +49,7 @@ class Fault(enum.Enum):
     REBOOT_HOST = 'the host is reset'
     RESET_GUEST = 'the guest is reset'
     DESTROY_GUEST = 'the guest is destroyed'
+    PAUSE_GUEST = 'the guest is paused for 30 s'
     HANG_AGENT = 'the agent hangs for 30 s'
     KILL_AGENT = 'the agent is killed'
     KILL_API = 'nova-api is killed'
@@ -65,6 +69,7 @@ OF_CLOUD = frozenset({
 #: Seconds until nothing is wrong any more, as far as a thaw needs it.
 _HEALS_IN = {
     Fault.HANG: 20, Fault.STALL_COMPUTE: 20, Fault.HANG_AGENT: 30,
+    Fault.PAUSE_GUEST: 30,
     Fault.KILL_COMPUTE: COMPUTE_COMES_BACK,
     Fault.STOP_COMPUTE: COMPUTE_COMES_BACK,
     Fault.KILL_BOTH: COMPUTE_COMES_BACK,
@@ -94,7 +99,7 @@ def can_be_at(fault: Fault, point: 'Point') -> bool:
 
 
 def _error_of(name: str) -> Exception:
-    if name.startswith('disk'):
+    if name.startswith(('disk', 'rbd')):
         return OSError(5, 'Input/output error')
     if name.startswith('glance'):
         away: Exception = nova_exception.GlanceConnectionFailed(
@@ -134,6 +139,9 @@ class Handlers(typing.Protocol):
 
     def hang_agent(self, seconds: float) -> None:
         """Have the agent do nothing for so long."""
+
+    def pause_guest(self, seconds: float) -> None:
+        """Have the guest stand still for so long."""
 
     def kill_agent(self) -> None:
         """End the agent, which is started again."""
@@ -257,6 +265,7 @@ class World:
             Fault.REBOOT_HOST: self._reboot_host,
             Fault.RESET_GUEST: handlers.reset_guest,
             Fault.DESTROY_GUEST: handlers.destroy_guest,
+            Fault.PAUSE_GUEST: lambda: handlers.pause_guest(_HEALS_IN[fault]),
             Fault.HANG_AGENT: lambda: handlers.hang_agent(_HEALS_IN[fault]),
             Fault.KILL_AGENT: handlers.kill_agent,
             Fault.KILL_API: lambda: self._kill(self.api, []),

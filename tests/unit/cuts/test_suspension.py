@@ -10,10 +10,13 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
+from collections import abc
 import unittest
 from unittest import mock
 
 from nova_quiesce.cuts import suspension
+from nova_quiesce.freeze import errors
+from nova_quiesce.freeze import machines
 
 
 class Snapshot:
@@ -48,11 +51,27 @@ class SuspensionTest(unittest.TestCase):
         super().setUp()
         self.snapshot = Snapshot()
         self.did = self.snapshot.did
-        self.suspension = suspension.Suspension(
-            self.snapshot, lambda: self.did.append('resume'))
+        self.is_suspended = False
+        self.machine = mock.create_autospec(
+            machines.RealMachine, instance=True)
+        self.machine.monotonic.return_value = 100.0
+        self.machine.sleep.side_effect = self._go_by
+        self.suspension = self._new(self._resume)
+
+    def _new(self, resume: abc.Callable[[], object]) -> suspension.Suspension:
+        return suspension.Suspension(
+            self.snapshot, resume, lambda: self.is_suspended, self.machine)
+
+    def _go_by(self, seconds: float) -> None:
+        self.machine.monotonic.return_value += seconds
 
     def _suspend(self) -> None:
         self.did.append('suspend')
+        self.is_suspended = True
+
+    def _resume(self) -> None:
+        self.did.append('resume')
+        self.is_suspended = False
 
     def test_frozen_until_it_runs_again(self) -> None:
         self.suspension.begin(self._suspend)
@@ -70,9 +89,33 @@ class SuspensionTest(unittest.TestCase):
     def test_suspend_that_fails(self) -> None:
         with self.assertRaises(KeyError):
             self.suspension.begin(mock.Mock(side_effect=KeyError))
-        self.assertEqual(['freeze', 'thaw'], self.did)
+        self.assertEqual(['freeze', 'restart', 'thaw'], self.did)
         self.suspension.end()
-        self.assertEqual(['freeze', 'thaw'], self.did)
+        self.assertEqual(['freeze', 'restart', 'thaw'], self.did)
+
+    def test_suspend_that_failed_after_it_came_about(self) -> None:
+        def suspend() -> None:
+            self._suspend()
+            raise KeyError()
+
+        with self.assertRaises(KeyError):
+            self.suspension.begin(suspend)
+        self.assertEqual(
+            ['freeze', 'suspend', 'restart', 'resume', 'thaw'], self.did)
+
+    def test_hypervisor_that_is_away_for_a_moment(self) -> None:
+        failing = iter([errors.HypervisorUnreachable()])
+
+        def resume() -> None:
+            for error in failing:
+                raise error
+            self._resume()
+
+        suspended = self._new(resume)
+        suspended.begin(self._suspend)
+        with self.assertLogs('nova_quiesce.cuts', 'WARNING'):
+            suspended.end()
+        self.assertEqual(['restart', 'resume', 'thaw'], self.did[2:])
 
     def test_restart_that_fails_before_the_resume(self) -> None:
         self.suspension.begin(self._suspend)
@@ -82,10 +125,10 @@ class SuspensionTest(unittest.TestCase):
         self.assertEqual(['resume', 'thaw'], self.did[-2:])
 
     def test_resume_that_fails(self) -> None:
-        failing = suspension.Suspension(
-            self.snapshot, mock.Mock(side_effect=KeyError))
+        failing = self._new(mock.Mock(side_effect=KeyError))
         failing.begin(self._suspend)
-        with self.assertRaises(KeyError):
+        with self.assertRaises(KeyError), self.assertLogs(
+                'nova_quiesce.cuts', 'WARNING'):
             failing.end()
         self.assertEqual('thaw', self.did[-1])
 

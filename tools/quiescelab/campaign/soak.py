@@ -43,6 +43,8 @@ MOST_FAULTS = 2
 CALM = 4
 #: Seconds for which something stands still, or is down.
 SHORTEST, LONGEST = 0.5, 8.0
+#: Attempts that are judged at once.
+JUDGES = 3
 #: Seconds that a whole round may take.
 PATIENCE = 600
 
@@ -162,10 +164,12 @@ class Soak:
             failed.result()
         broken = self._settle(servers)
         attempts = [one for made in making for one in made.result()]
-        for attempt in attempts:
-            outcome = self._judge.judge(attempt, planned.is_calm)
-            self._outcomes[outcome.kind, outcome.result] += 1
-            broken += outcome.broken
+        with concurrent.futures.ThreadPoolExecutor(JUDGES) as pool:
+            for outcome in pool.map(
+                    lambda one: self._judge.judge(one, planned.is_calm),
+                    attempts):
+                self._outcomes[outcome.kind, outcome.result] += 1
+                broken += outcome.broken
         self._watch.look()
         for text in broken:
             self._screen.complain(f'BROKEN in round {number}: {text}')
@@ -196,11 +200,13 @@ class Soak:
 
     def _settle(self, servers: Sequence[subjects.Subject]) -> list[str]:
         broken = []
-        for server in servers:
-            found = list(self._judge.judge_guest(server))
-            broken += found
-            if found:
-                self._revive(server)
+        with concurrent.futures.ThreadPoolExecutor(JUDGES) as pool:
+            for server, found in zip(servers, pool.map(
+                    lambda one: list(self._judge.judge_guest(one)), servers),
+                    strict=True):
+                broken += found
+                if found:
+                    self._revive(server)
         return broken + list(self._judge.judge_host(servers))
 
     def _revive(self, server: subjects.Subject) -> None:

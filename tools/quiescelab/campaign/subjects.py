@@ -29,6 +29,9 @@ from quiescelab import waiting
 
 #: What a snapshot may take, in seconds, whatever fails meanwhile.
 PATIENCE = 180
+#: Seconds between two looks. Each costs the API's services some 50 ms, and
+#: several servers are looked at.
+LOOK = 0.5
 REQUIRED = 'quiesce-guest'
 
 
@@ -108,7 +111,7 @@ class Subject:
         except errors.LabError as error:
             refusal = str(error)
         waiting.wait(self.is_idle, PATIENCE, f'the end of snapshot {name}',
-                     0.1)
+                     LOOK)
         return Attempt(self, name, refusal, time.monotonic() - began)
 
     def is_idle(self) -> bool:
