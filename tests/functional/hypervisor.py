@@ -40,7 +40,7 @@ _PATH = 'nova.tests.fixtures.libvirt.%s.%s'
 _CALLS = ('fsInfo', 'getTime', 'interfaceAddresses', 'fsFreeze', 'fsThaw',
           'isActive', 'agentSetResponseTimeout',
           'backupBegin', 'backupGetXMLDesc', 'abortJob', 'blockJobInfo',
-          'state', 'connect', 'hasManagedSaveImage')
+          'state', 'connect')
 _OVER = (libvirt.VIR_DOMAIN_JOB_COMPLETED, libvirt.VIR_DOMAIN_JOB_FAILED)
 
 
@@ -150,6 +150,8 @@ class GuestsFixture(fixtures.Fixture):
 
         save = fakelibvirt.Domain.managedSave
         self._replace('Domain', 'managedSave', keep_saved)
+        self._replace('Domain', 'hasManagedSaveImage', lambda domain, flags=0:
+                      int(self._find(domain.UUIDString()).saved))
         self._replace('Domain', 'undefine', undefine_running)
         self._replace('Domain', 'isPersistent',
                       lambda domain: int(not domain._transient))

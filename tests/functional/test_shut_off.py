@@ -124,7 +124,7 @@ class ShutOffTest(test_other_paths.SuspendTestCase):
     def test_suspended_by_the_host(self) -> None:
         self._boot()
         self._stop_server(self.server)
-        self.domain_of(self.server)._has_saved_state = True
+        self.guest.saved = True
         self._assert_refused('the compute host has suspended')
 
     def _start_during_the_copy(self, target: str, _format: str) -> None:
