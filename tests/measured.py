@@ -60,7 +60,7 @@ class Hand(typing.Protocol):
     def kill_agent(self) -> None:
         """Kill the agent, and wait until another one answers."""
 
-    def reset(self) -> None:
+    def reset_guest(self) -> None:
         """Reset the guest, and wait until it has booted."""
 
     def wait(self, seconds: float) -> None:
@@ -127,7 +127,7 @@ SEQUENCES: abc.Mapping[str, tuple[tuple[Step, ...], tuple[str, ...]]] = {
     'a freeze outlives its agent': (
         (_FREEZE, Step('kill_agent'), _IS_FROZEN, _THAW), ('freeze', 'thaw')),
     'a reset ends a freeze': (
-        (_FREEZE, Step('reset'), _NOTHING_TO_THAW), ('thaw',)),
+        (_FREEZE, Step('reset_guest'), _NOTHING_TO_THAW), ('thaw',)),
     'no job can be described or ended where there is none': (
         (Step('backupGetXMLDesc', outcome=Failure(
             libvirt.VIR_ERR_NO_DOMAIN_BACKUP, 'no domain backup job')),
@@ -153,7 +153,7 @@ def problems(domain: Domain, hand: Hand, name: str) -> abc.Iterator[str]:
             outcome = getattr(actor, step.call)(*step.arguments)
         except libvirt.libvirtError as error:
             outcome = Failure(error.get_error_code(), str(error))
-        if step.call == 'reset':
+        if step.call == 'reset_guest':
             before = 0
         if not _is_as_expected(step.outcome, outcome, filesystems):
             yield 'step %d, %s: %r instead of %r' % (

@@ -36,9 +36,10 @@ class _Hand:
         self._guest.console('killall -9 qemu-ga')
         waiting.wait(self._guest.agent_alive, base.SOON, 'the agent')
 
-    def reset(self) -> None:
+    def reset_guest(self) -> None:
         self._guest.virsh('reset')
-        waiting.wait(self._has_booted, base.SOON, 'the reset')
+        waiting.wait(self._has_booted, self._case.user.boot_seconds,
+                     'the reset')
         self._case.user.ready(self._case.server)
 
     def _has_booted(self) -> bool:

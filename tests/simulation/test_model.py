@@ -36,7 +36,7 @@ class _Hand:
         self._guest.kill_agent()
         self._scheduler.wait(lambda: self._guest.is_agent_up)
 
-    def reset(self) -> None:
+    def reset_guest(self) -> None:
         self._guest.reset()
         self._forgotten = len(self._guest.hooks)
         self._scheduler.wait(lambda: self._guest.is_agent_up)
