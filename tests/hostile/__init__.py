@@ -39,4 +39,4 @@ Nothing here depends on Nova, so it is run with one release of it.
 
 import tests
 
-tests.limit(600)
+tests.limit(1800)

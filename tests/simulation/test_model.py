@@ -15,9 +15,9 @@
 import typing
 import unittest
 
+from tests import measured
 from tests.simulation import guests
 from tests.simulation import hypervisors
-from tests import measured
 from tests.simulation import world as worlds
 
 _LIMIT = 5
