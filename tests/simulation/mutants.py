@@ -125,9 +125,33 @@ MUTANTS = [
            '        return was_open', _VOLUMES),
     Mutant('a file whose link failed is not there', 'freeze/files',
            '                self._unlink_same(name, file)\n', ''),
-    Mutant('an agent is not limited in time', 'freeze/agent_commands',
-           '            self._domain.agentSetResponseTimeout(seconds, 0)',
-           '            self._domain.agentSetResponseTimeout(3600, 0)'),
+    Mutant('an agent is not limited in time', 'freeze/response_limits',
+           '            domain.agentSetResponseTimeout(seconds, 0)',
+           '            domain.agentSetResponseTimeout(3600, 0)'),
+    Mutant('a guard that was let go calls no agent', 'freeze/watched_lease',
+           '                or (let_go_at is not None and '
+           'let_go_at >= self._told_at))', '                or False)',
+           '*test_image_backed_*stop_compute*'),
+    Mutant('a guard that began is at it for ever', 'freeze/watched_lease',
+           '        if self._may_guard_be_at_it():\n',
+           '        if self._may_guard_be_at_it() or self._guard_until:\n',
+           '*test_image_backed_*stall_compute*'),
+    Mutant('a suspension that failed did not come about', 'cuts/suspension',
+           '            ending.callback(self._run_again)\n'
+           '            ending.callback(self._snapshot.restart)\n'
+           '            suspend()\n',
+           '            suspend()\n'
+           '            ending.callback(self._run_again)\n'
+           '            ending.callback(self._snapshot.restart)\n',
+           '*suspended*'),
+    Mutant('what cannot be resumed at once never can', 'cuts/suspension',
+           '                if self._machine.monotonic() >= deadline:',
+           '                if True:', '*suspended*'),
+    Mutant('libvirt may freeze as well', 'cuts/external_snapshot',
+           "'quiesce': False}", "'quiesce': True}", '*assisted*'),
+    Mutant('a cut in Ceph that failed left nothing', 'cuts/rbd',
+           '            self._wrapped.remove_snap('
+           'self._image, name, ignore_errors=True)\n', '', '*on_rbd*'),
     Mutant('the guard lets jobs go on', 'freeze/guard/job_watcher',
            '        while not (ending := self._try(said)):',
            "        while not (ending := 'it is left alone'):"),
