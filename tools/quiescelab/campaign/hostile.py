@@ -113,7 +113,8 @@ def _replaced(hostile: subjects.Subject, seed: int) -> Iterator[None]:
     text = PROGRAM.read_text()
     guest.run(f"cat > {PLACE} << 'END'\n{text}END\nchmod +x {PLACE}")
     guest.hold_agent(AWAY)
-    guest.console(f'{PLACE} {seed} > /dev/null 2>&1 &')
+    # What follows on the console's line needs it to be one command.
+    guest.console(f'({PLACE} {seed} > /dev/null 2>&1 &)')
     try:
         yield
     finally:
