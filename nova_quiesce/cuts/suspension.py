@@ -20,8 +20,10 @@ from collections import abc
 import contextlib
 import typing
 
+import libvirt
 from oslo_log import log as logging
 
+from nova_quiesce.freeze import errors
 from nova_quiesce.freeze import machines
 
 LOG = logging.getLogger(__name__)
@@ -61,6 +63,7 @@ class Suspension:
         self._resume = resume
         self._is_suspended = is_suspended
         self._machine = machine
+        self._is_ours = True
         self._ending = contextlib.ExitStack()
 
     def begin(self, suspend: abc.Callable[[], None]) -> None:
@@ -77,7 +80,13 @@ class Suspension:
             # suspension that failed may have come about all the same.
             ending.callback(self._run_again)
             ending.callback(self._snapshot.restart)
-            suspend()
+            try:
+                suspend()
+            except libvirt.libvirtError as error:
+                # What did not run before is suspended by somebody else.
+                self._is_ours = (error.get_error_code() !=
+                                 libvirt.VIR_ERR_OPERATION_INVALID)
+                raise
             self._ending = ending.pop_all()
 
     def end(self) -> None:
@@ -86,14 +95,20 @@ class Suspension:
 
     def _run_again(self) -> None:
         deadline = self._machine.monotonic() + _PATIENCE
-        while True:
+        failure: Exception | None = None
+        while self._is_ours:
             try:
                 if self._is_suspended():
                     self._resume()
+                elif failure is not None:
+                    # It runs, and not all was done that belongs to it.
+                    raise failure
                 return
             except Exception as error:
-                if self._machine.monotonic() >= deadline:
+                if error is failure or self._machine.monotonic() >= deadline:
                     raise
                 LOG.warning('The guest was suspended for its snapshot, and '
                             'does not run again yet: %s', error)
+                if not isinstance(error, errors.HypervisorUnreachable):
+                    failure = error
             self._machine.sleep(_PAUSE)

@@ -66,6 +66,8 @@ class ResponseLimit:
         self._lock = machine.lock()
         self._calls = 0
         self._longest = 0
+        # Of what others share: never held while libvirt is asked something.
+        self._sharing = machine.lock()
         self._others: weakref.WeakSet[OtherCaller] = weakref.WeakSet()
         #: When one of them may have begun its latest call.
         self._latest_call = -math.inf
@@ -75,7 +77,7 @@ class ResponseLimit:
 
         :param other: tells of one that may; it is not kept from ending
         """
-        with self._lock:
+        with self._sharing:
             self._others.add(other)
 
     def is_shared(self) -> bool:
@@ -84,10 +86,12 @@ class ResponseLimit:
 
     def _shared_until(self) -> float:
         # It is remembered, because whoever tells of it may end first.
-        self._latest_call = max([self._latest_call, *(
-            moment for moment in (one.latest_call() for one in self._others)
-            if moment is not None)])
-        return self._latest_call + _TURN + self._longest
+        with self._sharing:
+            self._latest_call = max([self._latest_call, *(
+                moment for moment in (
+                    one.latest_call() for one in self._others)
+                if moment is not None)])
+            return self._latest_call + _TURN + self._longest
 
     def begin(self, domain: domains.Domain, seconds: int) -> None:
         """Set it for a call, which is made next.

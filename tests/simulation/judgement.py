@@ -48,7 +48,7 @@ def _judge_guest(run: 'runs.Run') -> abc.Iterator[str]:
         yield 'the guest stays frozen'
     for span in guest.frozen_spans:
         latest = span.stood_still + max(
-            span.begin + run.path.limits * hosts.MAX_FREEZE + GRACE,
+            span.begin + _limit_of(run) + GRACE,
             run.world.healed_at + BOUND)
         if span.end is not None and span.end > latest:
             yield 'it was frozen for %.1f s' % (span.end - span.begin)
@@ -75,6 +75,10 @@ def _judge_record(run: 'runs.Run') -> abc.Iterator[str]:
         yield 'the record claims what was overdue'
 
 
+def _limit_of(run: 'runs.Run') -> float:
+    return hosts.MAX_FREEZE * (2 if run.path.is_suspended else 1)
+
+
 def _was_frozen(run: 'runs.Run', begin: float, end: float) -> bool:
     return any(span.covers(begin, end) for span in run.guest.frozen_spans)
 
@@ -84,7 +88,7 @@ def _is_overdue(run: 'runs.Run', cut: float) -> bool:
     began = [point.time for point in run.world.points
              if point.name == 'agentSetResponseTimeout: before' and
              point.number >= run.cut_point]
-    limit = run.path.limits * hosts.MAX_FREEZE + sum(
+    limit = _limit_of(run) + sum(
         span.stood_still for span in run.guest.frozen_spans)
     return not began or began[0] > cut + limit
 

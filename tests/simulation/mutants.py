@@ -137,15 +137,13 @@ MUTANTS = [
            '        if self._may_guard_be_at_it() or self._guard_until:\n',
            '*test_image_backed_*stall_compute*'),
     Mutant('a suspension that failed did not come about', 'cuts/suspension',
-           '            ending.callback(self._run_again)\n'
-           '            ending.callback(self._snapshot.restart)\n'
-           '            suspend()\n',
-           '            suspend()\n'
-           '            ending.callback(self._run_again)\n'
-           '            ending.callback(self._snapshot.restart)\n',
-           '*suspended*'),
+           '                self._is_ours = (error.get_error_code() !=\n'
+           '                                 '
+           'libvirt.VIR_ERR_OPERATION_INVALID)',
+           '                self._is_ours = False', '*suspended*'),
     Mutant('what cannot be resumed at once never can', 'cuts/suspension',
-           '                if self._machine.monotonic() >= deadline:',
+           '                if error is failure or '
+           'self._machine.monotonic() >= deadline:',
            '                if True:', '*suspended*'),
     Mutant('libvirt may freeze as well', 'cuts/external_snapshot',
            "'quiesce': False}", "'quiesce': True}", '*assisted*'),

@@ -137,17 +137,18 @@ def _begin_volume_backed(run: runs.Run, compute: hosts.Compute) -> None:
 
 
 def _of_compute(make: _Make, has_guard: bool = True,
-                limits: int = 1) -> runs.Path:
+                is_suspended: bool = False) -> runs.Path:
     return runs.Path(functools.partial(_begin, make),
-                     lambda run, compute: None, has_guard, limits=limits)
+                     lambda run, compute: None, has_guard,
+                     is_suspended=is_suspended)
 
 
 PATHS = {
     'image-backed': _of_compute(_make_image),
     'image-backed without a guard': _of_compute(_make_image, has_guard=False),
     'image-backed on rbd': _of_compute(_make_on_rbd),
-    # Its limit counts anew as it runs again.
-    'image-backed and suspended': _of_compute(_make_suspended, limits=2),
+    'image-backed and suspended': _of_compute(
+        _make_suspended, is_suspended=True),
     'assisted': _of_compute(_make_assisted),
     'volume-backed': runs.Path(
         _begin_volume_backed, lambda run, compute: compute.serve(),

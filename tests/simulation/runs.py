@@ -58,7 +58,8 @@ class Path(typing.NamedTuple):
     :ivar serve: what a nova-compute that was started again does
     :ivar has_guard: whether there is a guard
     :ivar is_of_api: whether nova-api makes the image
-    :ivar limits: how often its freeze may last as long as its limit is
+    :ivar is_suspended: whether the guest is suspended for it, and its limit
+        counts anew as it runs again
     :ivar lasts: seconds that a run goes on for
     """
 
@@ -67,7 +68,7 @@ class Path(typing.NamedTuple):
     has_guard: bool = True
     is_of_api: bool = False
     lasts: float = 300
-    limits: int = 1
+    is_suspended: bool = False
 
 
 class Run:
@@ -286,7 +287,7 @@ class Run:
     def _restart_compute(self) -> None:
         self.was_killed = True
         self.compute = None
-        if self.path.limits > 1:
+        if self.path.is_suspended:
             self.world.scheduler.start(
                 self.world.operator, 'owner', self._start_server)
 

@@ -14,7 +14,10 @@ from collections import abc
 import unittest
 from unittest import mock
 
+import libvirt
+
 from nova_quiesce.cuts import suspension
+from nova_quiesce import fixture
 from nova_quiesce.freeze import errors
 from nova_quiesce.freeze import machines
 
@@ -103,15 +106,35 @@ class SuspensionTest(unittest.TestCase):
         self.assertEqual(
             ['freeze', 'suspend', 'restart', 'resume', 'thaw'], self.did)
 
-    def test_hypervisor_that_is_away_for_a_moment(self) -> None:
-        failing = iter([errors.HypervisorUnreachable()])
+    def test_what_another_has_suspended_stays_so(self) -> None:
+        self.is_suspended = True
+        with self.assertRaises(libvirt.libvirtError):
+            self.suspension.begin(mock.Mock(side_effect=fixture.libvirt_error(
+                libvirt.VIR_ERR_OPERATION_INVALID, 'domain is not running')))
+        self.assertEqual(['freeze', 'restart', 'thaw'], self.did)
 
+    def test_resume_that_fails_once_it_runs(self) -> None:
         def resume() -> None:
-            for error in failing:
-                raise error
             self._resume()
+            raise KeyError()
 
         suspended = self._new(resume)
+        suspended.begin(self._suspend)
+        with self.assertRaises(KeyError), self.assertLogs(
+                'nova_quiesce.cuts', 'WARNING'):
+            suspended.end()
+        self.assertEqual(['restart', 'resume', 'thaw'], self.did[2:])
+
+    def test_hypervisor_that_is_away_for_a_moment(self) -> None:
+        away = iter([errors.HypervisorUnreachable()])
+
+        def is_suspended() -> bool:
+            for error in away:
+                raise error
+            return self.is_suspended
+
+        suspended = suspension.Suspension(
+            self.snapshot, self._resume, is_suspended, self.machine)
         suspended.begin(self._suspend)
         with self.assertLogs('nova_quiesce.cuts', 'WARNING'):
             suspended.end()
