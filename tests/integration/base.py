@@ -26,6 +26,8 @@ from quiescelab import servers
 from quiescelab import tenant
 from quiescelab import waiting
 
+from tests.integration import shared
+
 #: Seconds in which what others do at once is done.
 SOON = 30
 #: Seconds between two looks at what is timed.
@@ -41,10 +43,11 @@ _measured: list[str] = []
 class LabTestCase(unittest.TestCase):
     """A test that needs the lab, and fails where there is none.
 
-    One server serves all tests of a class: booting one is what costs time.
-    Each test finds its guest thawed, with a healthy agent and a quiet hook,
-    and has to leave it thawed. One that does something to the lab's services,
-    by way of its ``lab``, is over when the cloud is whole again.
+    One server serves all tests of a class, and of all classes that share one
+    of its kind: booting one is what costs time. Each test finds its guest
+    thawed, with a healthy agent and a quiet hook, and has to leave it thawed.
+    One that does something to the lab's services, by way of its ``lab``, is
+    over when the cloud is whole again.
     """
 
     image = 'quiesce-guest'
@@ -53,6 +56,10 @@ class LabTestCase(unittest.TestCase):
     from_volume = False
     #: Where the volume is, if there is one.
     volume_type = backends.DEFAULT
+    #: Whether other classes may use the server before and afterwards. One
+    #: shares none if it leaves it otherwise than it was, or if what else it
+    #: changes has to be so as the server boots.
+    shares_server = False
     #: Sections of nova.conf that nova-compute runs with meanwhile.
     options: typing.ClassVar[abc.Mapping[str, abc.Mapping[str, object]]] = {}
 
@@ -69,23 +76,44 @@ class LabTestCase(unittest.TestCase):
         cls.lab = running.Lab.from_env()
         cls.host = cls.lab.host
         cls.user = tenant.Tenant(cls.lab)
-        if cls.properties:
-            cls.upload()
-            cls.addClassCleanup(lambda: cls.user.remove_image(
-                cls.user.image_named(cls.image)))
         # After all else that is done to the lab as the class ends.
         cls.addClassCleanup(cls.lab.end_disturbance)
         if cls.options:
             cls.enterClassContext(cls.lab.compute_options(cls.options))
-        cls.server = cls.user.boot('test-%s' % cls.__name__, cls.image,
-                                   cls.from_volume, cls.volume_type)
-        cls.addClassCleanup(cls.user.delete, cls.server)
+        cls.get_server()
         cls.prepare()
 
     @property
     def hosts(self) -> abc.Sequence[running.Host]:
         """All compute hosts that there are."""
         return (self.lab.host,)
+
+    @classmethod
+    def get_server(cls) -> None:
+        """Have a server, of other classes' or of the class's own."""
+        kind = shared.Kind(cls.image, bool(cls.properties), cls.from_volume,
+                           cls.volume_type, cls.images_type())
+        server = None
+        if cls.shares_server:
+            server = shared.SERVERS.lend(cls.user, kind)
+        cls.server = server or cls._boot()
+        if cls.shares_server:
+            cls.addClassCleanup(shared.SERVERS.take_back, cls.user, kind,
+                                cls.server)
+        else:
+            cls.addClassCleanup(kind.remove, cls.user, cls.server)
+
+    @classmethod
+    def images_type(cls) -> str:
+        """Return Nova's option of that name, as the server boots."""
+        return str(cls.options.get('libvirt', {}).get('images_type', 'qcow2'))
+
+    @classmethod
+    def _boot(cls) -> api.Json:
+        if cls.properties:
+            cls.upload()
+        return cls.user.boot('test-%s' % cls.__name__, cls.image,
+                             cls.from_volume, cls.volume_type)
 
     @classmethod
     def upload(cls) -> None:

@@ -54,13 +54,14 @@ class HeldCopy:
 
 
 class CopyTestCase(snapshots.SnapshotTestCase):
-    """A guest of an image of its own, which prefers quiesce."""
+    """A guest of an image made for tests, which prefers quiesce."""
 
     properties: typing.ClassVar = {'hw_qemu_guest_agent': 'yes'}
 
     @classmethod
     def setUpClass(cls) -> None:
-        cls.image = 'test-image-%s' % cls.__name__
+        cls.image = 'test-image-%s' % (
+            cls.images_type() if cls.shares_server else cls.__name__)
         super().setUpClass()
 
     def require(self) -> None:

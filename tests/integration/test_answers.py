@@ -31,6 +31,8 @@ HOOK = '/etc/qemu/fsfreeze-hook'
 class AnswersTest(copies.CopyTestCase, faults.FaultTestCase):
     """The image prefers quiesce, or requires it."""
 
+    shares_server = True
+
     def setUp(self) -> None:
         super().setUp()
         self._hooks_before = len(self.guest.hook_log())

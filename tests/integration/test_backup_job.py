@@ -102,6 +102,8 @@ class FormatTestCase(copies.CopyTestCase):
 class QcowDiskTest(FormatTestCase):
     """The disk is a qcow2, and so is the image. It needs no file."""
 
+    shares_server = True
+
     def test_what_is_written_during_the_copy_is_not_in_it(self) -> None:
         self.write_during_the_copy()
 
@@ -137,6 +139,7 @@ class QcowDiskTest(FormatTestCase):
 class RawDiskTest(FormatTestCase):
     """The disk is raw, and so is the image."""
 
+    shares_server = True
     options: typing.ClassVar = {'libvirt': {'images_type': 'raw'}}
     image_format = 'raw'
 
@@ -147,6 +150,7 @@ class RawDiskTest(FormatTestCase):
 class CompressedTest(FormatTestCase):
     """The disk is raw, and the image is a qcow2, compressed, in a file."""
 
+    shares_server = True
     options: typing.ClassVar = {'libvirt': {
         'images_type': 'raw', 'snapshot_image_format': 'qcow2',
         'snapshot_compression': True}}
@@ -159,6 +163,7 @@ class CompressedTest(FormatTestCase):
 class FileTest(FormatTestCase):
     """The disk is raw, and the image a qcow2 in a file, by an option."""
 
+    shares_server = True
     options: typing.ClassVar = {
         'libvirt': {'images_type': 'raw', 'snapshot_image_format': 'qcow2'},
         'quiesce': {'direct_upload': False}}

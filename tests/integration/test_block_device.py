@@ -46,6 +46,8 @@ WRITE = ('i=0; while [ -e /run/go-on ]; do i=$((i+1)); echo $i >> /data/lines;'
 
 class BlockDeviceTest(copies.CopyTestCase):
 
+    shares_server = True
+
     @classmethod
     def setUpClass(cls) -> None:
         super().setUpClass()

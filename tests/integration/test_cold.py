@@ -28,6 +28,7 @@ from tests.integration import snapshots
 class ForcedColdTest(copies.CopyTestCase):
     """The operator has live snapshots switched off."""
 
+    shares_server = True
     options: typing.ClassVar = {
         'workarounds': {'disable_libvirt_livesnapshot': True}}
 

@@ -24,6 +24,8 @@ from tests.integration import faults
 class CopyFaultsTest(copies.CopyTestCase, faults.FaultTestCase):
     """The image prefers quiesce."""
 
+    shares_server = True
+
     def setUp(self) -> None:
         super().setUp()
         self.addCleanup(self.lab.start, nova.COMPUTE)

@@ -21,6 +21,8 @@ from tests.integration import faults
 class OperationsTest(faults.HeldFreezeTestCase):
     """The image requires quiesce; freezes may last for a minute."""
 
+    shares_server = True
+
     def test_pause(self) -> None:
         image_id = self.hold_freeze()
         self.user.act(self.server, 'pause')

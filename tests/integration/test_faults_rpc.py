@@ -26,6 +26,8 @@ PROMISED = 2
 class RpcTimeoutTest(faults.HeldFreezeTestCase):
     """nova-api gives up, and nobody is left who would use the freeze."""
 
+    shares_server = True
+
     @classmethod
     def setUpClass(cls) -> None:
         super().setUpClass()

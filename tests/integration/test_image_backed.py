@@ -15,8 +15,8 @@
 import os
 import pathlib
 import pwd
-import typing
 
+from tests.integration import copies
 from tests.integration import snapshots
 
 
@@ -68,11 +68,11 @@ class RequiredTest(snapshots.SnapshotTestCase):
             self.wait_for_status('ACTIVE')
 
 
-class PreferredTest(snapshots.SnapshotTestCase):
+class PreferredTest(copies.CopyTestCase):
     """The image sets hw_qemu_guest_agent alone."""
 
-    image = 'test-preferred'
-    properties: typing.ClassVar = {'hw_qemu_guest_agent': 'yes'}
+    shares_server = True
+
 
     def test_healthy(self) -> None:
         self.assert_healthy(self.snapshot())

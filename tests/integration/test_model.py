@@ -59,6 +59,8 @@ class _Hand:
 
 class ModelTest(copies.CopyTestCase):
 
+    shares_server = True
+
     def setUp(self) -> None:
         super().setUp()
         self.addCleanup(self._thaw)

@@ -74,6 +74,8 @@ def _make_volume(path: pathlib.Path, undo: contextlib.ExitStack) -> str:
 class FullTest(copies.CopyTestCase):
     """The snapshot fails, and the guest goes on."""
 
+    shares_server = True
+
     @classmethod
     def setUpClass(cls) -> None:
         cls.volume = cls.enterClassContext(

@@ -86,6 +86,8 @@ class OptionsTest(unittest.TestCase):
 class DyingServiceTest(faults.HeldFreezeTestCase):
     """nova-compute ends while the guest is frozen for volume snapshots."""
 
+    shares_server = True
+
     def setUp(self) -> None:
         super().setUp()
         self.addCleanup(self.lab.start, nova.COMPUTE)

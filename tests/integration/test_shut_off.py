@@ -31,6 +31,8 @@ from tests.integration import faults
 
 class ShutOffTest(copies.CopyTestCase, faults.FaultTestCase):
 
+    shares_server = True
+
     def setUp(self) -> None:
         super().setUp()
         self.addCleanup(self.start)

@@ -24,6 +24,8 @@ TRIES = 5
 class RequiredTest(snapshots.SnapshotTestCase):
     """The volume's image sets both properties."""
 
+    shares_server = True
+
     from_volume = True
 
     def test_healthy(self) -> None:
