@@ -12,7 +12,13 @@
 
 """What Nova cuts a disk with where that is no backup job of this driver's."""
 
+from collections import abc
 import typing
+
+from nova.compute import power_state
+
+from tests.simulation import hypervisors
+from tests.simulation import world as worlds
 
 if typing.TYPE_CHECKING:
     from tests.simulation import runs
@@ -84,19 +90,64 @@ class RBDVolumeProxy:
         """Protect a snapshot."""
 
 
+class MirroredGuest:
+    """Nova's handle of a guest, whose disk is mirrored.
+
+    :param world: the world
+    :param domain: libvirt's view of the guest
+    :param note_cut: told of the cut
+    """
+
+    def __init__(self, world: worlds.World, domain: hypervisors.Domain,
+                 note_cut: abc.Callable[[], None]) -> None:
+        self._world = world
+        self._domain = domain
+        self._note_cut = note_cut
+        self._is_mirrored = False
+
+    def get_block_device(self, disk: str) -> typing.Self:
+        """Return the handle of its disk."""
+        return self
+
+    def rebase(self, *_args: object, **_kwargs: object) -> None:
+        """Begin to mirror it."""
+        self._world.point('blockRebase: before')
+        self._domain.change_files(lambda: None)
+        self._is_mirrored = True
+        self._world.point('blockRebase: after')
+
+    def abort_job(self, *_args: object, **_kwargs: object) -> None:
+        """End the mirror: a cut, where there is one."""
+        self._world.point('blockJobAbort: before')
+        self._domain.change_files(
+            self._note_cut if self._is_mirrored else lambda: None)
+        self._is_mirrored = False
+        self._world.point('blockJobAbort: after')
+
+
 class VolumeGuest:
     """Nova's handle of a guest, whose volume is a file.
 
-    :param run: the run
+    :param world: the world
+    :param domain: libvirt's view of the guest
+    :param note_cut: told of the cut
     """
 
-    def __init__(self, run: 'runs.Run') -> None:
-        self._run = run
+    def __init__(self, world: worlds.World, domain: hypervisors.Domain,
+                 note_cut: abc.Callable[[], None]) -> None:
+        self._world = world
+        self._domain = domain
+        self._note_cut = note_cut
+
+    def get_power_state(self, _host: object) -> int:
+        """Tell whether it runs, as Nova has it."""
+        return int(power_state.RUNNING if self._domain.isActive()
+                   else power_state.SHUTDOWN)
 
     def snapshot(self, *_args: object, **kwargs: object) -> None:
         """Have the guest go on in a new file."""
         if kwargs['quiesce']:
-            self._run.world.break_promise('libvirt freezes the guest')
-        self._run.world.point('snapshotCreateXML: before')
-        self._run.note_cut()
-        self._run.world.point('snapshotCreateXML: after')
+            self._world.break_promise('libvirt freezes the guest')
+        self._world.point('snapshotCreateXML: before')
+        self._domain.change_files(self._note_cut)
+        self._world.point('snapshotCreateXML: after')

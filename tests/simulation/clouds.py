@@ -35,6 +35,9 @@ VOLUMES = ('volume-1', 'volume-2')
 #: Seconds until Cinder has made a snapshot, and until it is in error that
 #: stayed in creation.
 _SNAPSHOT, _STAYS = 0.4, 300
+#: Seconds that it waits for a nova-compute that makes one, and between two of
+#: its looks.
+_ASSISTED, _ASKS = 600, 0.5
 #: Seconds that nova-api waits for nova-compute, that an upload takes.
 RPC_TIMEOUT, _UPLOAD = 15, 0.3
 _QUEUED, _SAVING, _ACTIVE = 'queued', 'saving', 'active'
@@ -60,6 +63,7 @@ class Snapshot:
     :ivar made: when it was asked for
     :ivar ends: when its state changes
     :ivar end: the state that it has then
+    :ivar cut: when the disk was cut, where that is known
     :ivar metadata: what its owner sees on it
     """
 
@@ -67,6 +71,7 @@ class Snapshot:
     made: float
     ends: float
     end: str = 'available'
+    cut: float | None = None
     metadata: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
@@ -74,10 +79,13 @@ class Cinder:
     """The volume snapshots of all projects.
 
     :param world: the world
+    :param queue: to nova-compute, which makes snapshots of volumes that are
+        files; None where Cinder makes them alone
     """
 
-    def __init__(self, world: worlds.World) -> None:
+    def __init__(self, world: worlds.World, queue: 'Queue | None') -> None:
         self._world = world
+        self._queue = queue
         self.snapshots = {one: Snapshot(one, 0, 0) for one in (
             'other-1', 'other-2', 'foreign-1')}
         self._ending, self._lasting = 'available', _SNAPSHOT
@@ -93,8 +101,29 @@ class Cinder:
                         now + self._lasting, self._ending)
         self.snapshots[made.id] = made
         self._world.tell('Cinder makes %s' % made.id)
+        queue = self._queue
+        if queue is not None:
+            made.ends, made.end = now + _ASSISTED, 'error'
+            self._world.scheduler.start(
+                self._world.operator, 'cinder-volume',
+                lambda: self._have_made(made, queue))
         self._world.point('cinder create: after')
         return made.id
+
+    def _have_made(self, made: Snapshot, queue: 'Queue') -> None:
+        scheduler = self._world.scheduler
+        cut: list[float] = []
+        message = Message('snapshot_volume',
+                          note=lambda: cut.append(scheduler.now))
+        queue.messages.append(message)
+        # One that died at it never tells.
+        if not scheduler.wait(lambda: bool(message.answers), _ASSISTED):
+            return
+        scheduler.wait(lambda: False, _ASKS)
+        made.ends = scheduler.now
+        if message.answers[0] is None:
+            made.end, made.cut = self._ending, cut[0]
+        self._world.tell('%s is %s' % (made.id, made.end))
 
     def get_snapshot(self, _context: object,
                      snapshot_id: str) -> dict[str, str]:
@@ -264,11 +293,13 @@ class Message:
 
     :ivar call: what is asked for
     :ivar mapping: the block devices that it goes with
+    :ivar note: told of the cut
     :ivar answers: what came of it, once that is known
     """
 
     call: str
     mapping: object = None
+    note: abc.Callable[[], None] = lambda: None
     answers: list[Exception | None] = dataclasses.field(default_factory=list)
 
 

@@ -115,6 +115,7 @@ class Guest:
     :ivar caller: the worker of libvirtd's whose turn it is to call that
     :ivar response_timeout: seconds that libvirt gives an agent's answer; -2
         for no limit
+    :ivar host: the number of the host that it is on
     :ivar job: the backup job that is active
     :ivar jobs: all that there were
     """
@@ -135,6 +136,7 @@ class Guest:
         self.running_reason = libvirt.VIR_DOMAIN_RUNNING_BOOTED
         self._stands_since: float | None = None
         self.is_saved = False
+        self.host = 1
 
     def freeze(self) -> int:
         """Freeze all filesystems."""
@@ -188,6 +190,14 @@ class Guest:
                 self._run_again()
 
         self._world.scheduler.start(self._world.operator, 'unpause', go_on)
+
+    def move(self) -> None:
+        """Go on on the other host, as it is, with its agent."""
+        if self.is_frozen:
+            self._world.break_promise('it is migrated while it is frozen')
+        self.host += 1
+        self.number, self.response_timeout = 1, -2
+        self._world.tell('the guest is on the second host')
 
     def save(self) -> None:
         """Be suspended to disk, and have no job and no limit any more."""

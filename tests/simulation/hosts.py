@@ -20,8 +20,10 @@ import types
 import typing
 
 import libvirt
+from nova.compute import vm_states
 from nova import exception as nova_exception
 
+from nova_quiesce import assisted
 from nova_quiesce.copy import leftovers
 from nova_quiesce.freeze import duties
 from nova_quiesce.freeze import freezer
@@ -40,7 +42,9 @@ from nova_quiesce.nova import thaw_casts
 from nova_quiesce import policy
 from nova_quiesce.record import open_requests
 from nova_quiesce.record import recorder
+from nova_quiesce import snapshots
 from nova_quiesce import volume_backed
+from tests.simulation import backends
 from tests.simulation import clouds
 from tests.simulation import guests
 from tests.simulation import hypervisors
@@ -172,6 +176,16 @@ def machine_of(world: worlds.World,
         world.scheduler, process, world.boot_id))
 
 
+def settings_of(directory: str, has_guard: bool) -> freezer.Settings:
+    """Make the settings of a host's freezer.
+
+    :param directory: the path of its leases
+    :param has_guard: whether it has a guard
+    """
+    return freezer.Settings('test:///', directory, ASK_TIMEOUT, THAW_TIMEOUT,
+                            _RETRY, has_guard=has_guard)
+
+
 @dataclasses.dataclass(frozen=True)
 class Surroundings:
     """The things around a nova-compute, which outlive it.
@@ -200,6 +214,7 @@ class Compute:
     It is what the paths take for this compute host.
 
     :param around: what is around it
+    :ivar begun: the snapshots that are cut here
     """
 
     def __init__(self, around: Surroundings) -> None:
@@ -209,10 +224,8 @@ class Compute:
         self.hypervisor = hypervisors.Host(around.world, around.guest)
         self.volume_api = around.cinder
         self.freezer = freezer.Freezer(
-            freezer.Settings(
-                'test:///', around.directory, ASK_TIMEOUT, THAW_TIMEOUT,
-                _RETRY, has_guard=around.has_guard),
-            self.connect, self.machine)
+            settings_of(around.directory, around.has_guard), self.connect,
+            self.machine)
         self.requests = open_requests.OpenRequests(
             self.freezer.duties, recorder.Recorder(
                 'host', types.SimpleNamespace(record=True), self.machine),
@@ -221,8 +234,13 @@ class Compute:
         self.has_started = False
         self.volume_backed = volume_backed.VolumeBacked(
             typing.cast(typing.Any, self))
+        self._assisted = assisted.Assisted(typing.cast(typing.Any, self))
+        self.shutdowns = types.SimpleNamespace(
+            kept=lambda uuid: contextlib.nullcontext())
+        self.begun: list[snapshots.Snapshot] = []
         self.instance: typing.Any = types.SimpleNamespace(
-            uuid=UUID, name='instance-00000001', system_metadata={
+            uuid=UUID, name='instance-00000001',
+            vm_state=vm_states.ACTIVE, system_metadata={
                 'image_os_require_quiesce':
                     'yes' if around.is_required else 'no'})
         self.unquiesce_instance = self._unquiesce
@@ -249,6 +267,35 @@ class Compute:
         self.freezer.stop()
         self.requests.stop()
         leftovers.end(self.hypervisor)
+
+    def begin(self, _context: object, instance: object,
+              purpose: str) -> snapshots.Snapshot:
+        """Begin a snapshot that is cut on this host."""
+        decision = self.decide()
+        agent = self.agent(instance, decision)
+        made = snapshots.Snapshot(
+            decision, agent, lambda is_saved: self.window(
+                agent, instance, decision, clouds.REQUEST, purpose, is_saved))
+        self.begun.append(made)
+        return made
+
+    def judge_shut_off(self, _instance: object,
+                       snapshot: snapshots.Snapshot) -> None:
+        """See whether a guest that is off had shut itself down."""
+        snapshot.find_unfreezable('the guest has ended')
+
+    def snapshot_volume(self, cut: abc.Callable[[], None]) -> None:
+        """Have the guest go on in another file of a volume, for Cinder.
+
+        :param cut: notes when
+        """
+        self._assisted.create(
+            typing.cast(typing.Any, clouds.Context()), self.instance,
+            backends.VolumeGuest(
+                self._around.world, self.find_domain(), cut),
+            hypervisors.VOLUME, 'new-file',
+            lambda guest: typing.cast(backends.VolumeGuest, guest).snapshot(
+                quiesce=True))
 
     def serve(self) -> None:
         """Answer nova-api's messages."""
@@ -297,6 +344,8 @@ class Compute:
         try:
             if message.call == 'quiesce':
                 self.volume_backed.quiesce(context, self.instance)
+            elif message.call == 'snapshot_volume':
+                self.snapshot_volume(message.note)
             else:
                 self.unquiesce_instance(
                     context, self.instance, mapping=message.mapping)

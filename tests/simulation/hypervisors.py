@@ -34,11 +34,14 @@ _JOB_LOCK, _JOB_END = 30, 0.2
 LONGEST = 10
 #: How Nova calls the guest's disk.
 DISK = '/instances/disk'
+#: How Cinder calls it, where it is a volume.
+VOLUME = 'volume'
 
 _DOMAIN = ("<domain type='kvm'><os><type arch='x86_64' machine='q35'>hvm"
            "</type></os><devices><emulator>/usr/bin/qemu</emulator>"
            "<disk type='file' device='disk'><source file='%s'/>"
-           "<target dev='vda'/></disk></devices></domain>" % DISK)
+           "<target dev='vda'/><serial>%s</serial></disk></devices></domain>"
+           % (DISK, VOLUME))
 _DOMAIN_CAPABILITIES = ("<domainCapabilities><features><backup "
                         "supported='yes'/></features></domainCapabilities>")
 _CAPABILITIES = '<capabilities><host/></capabilities>'
@@ -52,11 +55,14 @@ class Connection:
 
     :param world: the world
     :param guest: the only one that there is
+    :param host: the number of the host that it is of
     """
 
-    def __init__(self, world: worlds.World, guest: guests.Guest) -> None:
+    def __init__(self, world: worlds.World, guest: guests.Guest,
+                 host: int = 1) -> None:
         self._world = world
         self._guest = guest
+        self._host = host
         self._start = world.libvirtd_start
         world.point('connect: before')
         self.check()
@@ -71,6 +77,17 @@ class Connection:
                 libvirt.VIR_ERR_INTERNAL_ERROR,
                 'internal error: client socket is closed')
 
+    def check_domain(self) -> None:
+        """See that it is good, and that the guest is on its host.
+
+        :raises libvirtError: one of both is not so
+        """
+        self.check()
+        if self._guest.host != self._host:
+            raise fixture.libvirt_error(
+                libvirt.VIR_ERR_NO_DOMAIN, 'Domain not found: no domain with '
+                'matching uuid')
+
     def isAlive(self) -> int:
         """Tell whether it can be used."""
         return int(self._world.is_libvirtd_up and
@@ -79,7 +96,7 @@ class Connection:
     def lookupByUUIDString(self, uuidstr: str) -> 'Domain':
         """Find the guest's domain."""
         self._world.point('lookup: before')
-        self.check()
+        self.check_domain()
         return Domain(self._world, self._guest, self)
 
     def getDomainCapabilities(self, *_kind: object) -> str:
@@ -99,14 +116,16 @@ class Connection:
         return 0
 
 
-def connect(world: worlds.World, guest: guests.Guest) -> domains.Connection:
+def connect(world: worlds.World, guest: guests.Guest,
+            host: int = 1) -> domains.Connection:
     """Open a connection.
 
     :param world: the world
     :param guest: the only one that there is
+    :param host: the number of the host whose libvirtd it is
     :raises libvirtError: libvirtd is not there
     """
-    return typing.cast(domains.Connection, Connection(world, guest))
+    return typing.cast(domains.Connection, Connection(world, guest, host))
 
 
 class _AgentCall:
@@ -274,6 +293,18 @@ class Domain:
             return [libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_USER]
         return [libvirt.VIR_DOMAIN_RUNNING, self._guest.running_reason]
 
+    def jobStats(self, flags: int = 0) -> dict[str, int]:
+        """Tell of the job that is active."""
+        self._call('jobStats')
+        return {} if self._guest.job is None else {
+            'type': libvirt.VIR_DOMAIN_JOB_UNBOUNDED,
+            'operation': libvirt.VIR_DOMAIN_JOB_OPERATION_BACKUP}
+
+    def blockJobInfo(self, disk: str, flags: int = 0) -> dict[str, int]:
+        """Tell of the job of a disk, of which there is none."""
+        self._call('blockJobInfo')
+        return {}
+
     def hasManagedSaveImage(self, flags: int = 0) -> int:
         """Tell whether it is suspended to disk."""
         self._call('hasManagedSaveImage')
@@ -282,27 +313,36 @@ class Domain:
     def managedSave(self, flags: int = 0) -> int:
         """Suspend it to disk."""
         self._world.point('managedSave: before')
-        self._connection.check()
+        self._connection.check_domain()
         self._need_running()
         self._guest.save()
         self._world.point('managedSave: after')
-        self._connection.check()
+        self._connection.check_domain()
         return 0
+
+    def change_files(self, note: abc.Callable[[], None]) -> None:
+        """Go on in other files, as with an external snapshot: a cut.
+
+        :param note: told of the cut
+        """
+        self._connection.check_domain()
+        self._need_running()
+        note()
 
     def create(self) -> int:
         """Start it, from where it was suspended."""
         self._world.point('create: before')
-        self._connection.check()
+        self._connection.check_domain()
         self._guest.restore()
         self._world.point('create: after')
-        self._connection.check()
+        self._connection.check_domain()
         return 0
 
     def backupBegin(self, backupXML: str, checkpointXML: str | None,
                     flags: int = 0) -> int:
         """Begin a backup job: a cut."""
         self._world.point('backupBegin: before')
-        self._connection.check()
+        self._connection.check_domain()
         self._need_running()
         if not self._world.scheduler.wait(
                 lambda: self._guest.job is None, _JOB_LOCK):
@@ -318,7 +358,7 @@ class Domain:
                 'internal error: unable to execute QEMU command: '
                 'Failed to bind socket') from error
         self._world.point('backupBegin: after')
-        self._connection.check()
+        self._connection.check_domain()
         return 0
 
     def backupGetXMLDesc(self, flags: int = 0) -> str:
@@ -333,7 +373,7 @@ class Domain:
     def abortJob(self) -> int:
         """End the backup job, in its own time."""
         self._world.point('abortJob: before')
-        self._connection.check()
+        self._connection.check_domain()
         job = self._guest.job
         if job is None:
             raise fixture.libvirt_error(
@@ -350,14 +390,14 @@ class Domain:
 
         self._world.scheduler.start(self._world.operator, 'end-job', end)
         self._world.point('abortJob: after')
-        self._connection.check()
+        self._connection.check_domain()
         return 0
 
     def _call(self, name: str) -> None:
         self._world.point('%s: before' % name)
-        self._connection.check()
+        self._connection.check_domain()
         self._world.point('%s: after' % name)
-        self._connection.check()
+        self._connection.check_domain()
 
     def _need_running(self) -> None:
         if not self._guest.is_running:
@@ -367,7 +407,7 @@ class Domain:
     def _agent(self, command: str, effect: abc.Callable[[], object],
                is_harmless: bool = False) -> object:
         self._world.point('%s: before' % command)
-        self._connection.check()
+        self._connection.check_domain()
         self._need_running()
         if self._guest.stands_still:
             raise _not_running()
@@ -382,7 +422,7 @@ class Domain:
         self._world.scheduler.wait(
             lambda: call.is_over or not self._world.is_libvirtd_up)
         fault = self._world.point('%s: after' % command)
-        self._connection.check()
+        self._connection.check_domain()
         if isinstance(call.answer, Exception):
             raise call.answer
         if fault is worlds.Fault.NONSENSE:
@@ -416,7 +456,8 @@ class Host:
         """List the guests that run."""
         connection = self.get_connection()
         domain = Domain(self._world, self._guest, connection)
-        return [Handle(domain)] if self._guest.is_running else []
+        is_here = self._guest.is_running and self._guest.host == 1
+        return [Handle(domain)] if is_here else []
 
 
 @dataclasses.dataclass

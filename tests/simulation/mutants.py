@@ -17,6 +17,7 @@ tree, and has the tests of single faults look at it. It prints which test
 noticed it, and ends with 1 if one was not.
 """
 
+import concurrent.futures
 import faulthandler
 import os
 import pathlib
@@ -206,6 +207,22 @@ MUTANTS = [
     Mutant('what was not seen complete was', 'record/record_duty',
            'if is_claimed and not self.cut.issuperset(snapshot_ids):',
            'if False:', _VOLUMES),
+    Mutant('an instance is paused as it is', 'operations',
+           '        self._freezer.spanning.lapse(\n'
+           '            instance.uuid,\n',
+           '        LOG.debug(\n            instance.uuid,\n',
+           '*volume_backed_required_suspend'),
+    Mutant('a freeze may begin while a guest moves', 'freeze/freezer',
+           '        if operation is not None:', '        if False:',
+           '*volume_backed*migrate'),
+    Mutant('a mirror that was left over is a cut', 'cuts/mirror',
+           '        if not self._running:', '        if False:',
+           '*mirrored*'),
+    Mutant("Cinder's request is never nova-api's", 'assisted',
+           '            if self._host.freezer.spanning.is_open('
+           'instance.uuid):\n                make(',
+           '            if False:\n                make(',
+           '*volume_backed_and_assisted*'),
     Mutant('a volume snapshot that failed was cut', 'cuts/cinder',
            '        if state == _AVAILABLE:', '        if True:', _VOLUMES),
 ]
@@ -247,11 +264,12 @@ def main() -> int:
     # It takes longer than tests may.
     faulthandler.cancel_dump_traceback_later()
     missed = 0
-    for mutant in MUTANTS:
-        noticed = try_one(mutant)
-        missed += noticed is None
-        print('%-45s %s' % (mutant.what, noticed or 'NOT NOTICED'),
-              flush=True)
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        for mutant, noticed in zip(MUTANTS, pool.map(try_one, MUTANTS),
+                                   strict=True):
+            missed += noticed is None
+            print('%-45s %s' % (mutant.what, noticed or 'NOT NOTICED'),
+                  flush=True)
     print('%d slips, %d not noticed' % (len(MUTANTS), missed))
     return 1 if missed else 0
 

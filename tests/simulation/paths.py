@@ -15,11 +15,13 @@
 from collections import abc
 import contextlib
 import functools
+import typing
 
 import libvirt
+from nova import exception as nova_exception
 
 from nova_quiesce.copy import disk_export
-from nova_quiesce.cuts import external_snapshot
+from nova_quiesce.cuts import mirror
 from nova_quiesce.cuts import rbd
 from nova_quiesce.cuts import suspension
 from nova_quiesce.freeze import domains
@@ -34,7 +36,8 @@ from tests.simulation import runs
 #: Reads of the disk, and the seconds that each takes.
 _READS, _READ = 3, 0.5
 _FAILURES = (errors.QuiesceError, libvirt.libvirtError, leases.LeaseError,
-             OSError, *disk_export.UNAVAILABLE)
+             nova_exception.InstanceQuiesceFailed, OSError,
+             *disk_export.UNAVAILABLE)
 
 
 #: Makes a snapshot, and tells what came of it.
@@ -87,6 +90,24 @@ def _read(run: runs.Run, compute: hosts.Compute) -> None:
         compute.machine.sleep(_READ)
 
 
+def _make_mirrored(run: runs.Run,
+                   compute: hosts.Compute) -> snapshots.Snapshot:
+    snapshot = _new_snapshot(compute)
+    guest = mirror.MirroredGuest(
+        backends.MirroredGuest(
+            run.world, compute.find_domain(), run.note_cut),
+        snapshot.cut_anyway, lambda disk: False)
+    device: typing.Any = guest.get_block_device(hypervisors.DISK)
+    # As Nova does: one that was left over is ended first.
+    device.abort_job()
+    device.rebase()
+    compute.machine.sleep(_READ)
+    device.abort_job()
+    _read(run, compute)
+    snapshot.check()
+    return snapshot
+
+
 def _make_on_rbd(run: runs.Run, compute: hosts.Compute) -> snapshots.Snapshot:
     snapshot = _new_snapshot(compute)
     # As Nova does: it removes what it was told of.
@@ -101,9 +122,9 @@ def _make_on_rbd(run: runs.Run, compute: hosts.Compute) -> snapshots.Snapshot:
 
 def _make_assisted(run: runs.Run,
                    compute: hosts.Compute) -> snapshots.Snapshot:
-    snapshot = _new_snapshot(compute)
-    external_snapshot.SnapshottedGuest(
-        backends.VolumeGuest(run), snapshot.cut).snapshot(quiesce=True)
+    compute.snapshot_volume(run.note_cut)
+    snapshot, = compute.begun
+    # It is kept, for the guest writes to its new file; its log says so.
     snapshot.check()
     return snapshot
 
@@ -146,10 +167,14 @@ def _of_compute(make: _Make, has_guard: bool = True,
 PATHS = {
     'image-backed': _of_compute(_make_image),
     'image-backed without a guard': _of_compute(_make_image, has_guard=False),
+    'image-backed and mirrored': _of_compute(_make_mirrored),
     'image-backed on rbd': _of_compute(_make_on_rbd),
     'image-backed and suspended': _of_compute(
         _make_suspended, is_suspended=True),
     'assisted': _of_compute(_make_assisted),
     'volume-backed': runs.Path(
         _begin_volume_backed, lambda run, compute: compute.serve(),
-        is_of_api=True, lasts=27 * 3600)}
+        is_of_api=True, lasts=27 * 3600),
+    'volume-backed and assisted': runs.Path(
+        _begin_volume_backed, lambda run, compute: compute.serve(),
+        is_of_api=True, is_assisted=True, lasts=27 * 3600)}

@@ -32,6 +32,7 @@ from nova_quiesce.freeze import duties
 from nova_quiesce.freeze import files
 from nova_quiesce.freeze.guard import guard_client
 from nova_quiesce.freeze import leases
+from nova_quiesce import instances
 from nova_quiesce.record import action_events
 from nova_quiesce.record import volume_snapshots
 from tests.simulation import backends
@@ -40,6 +41,7 @@ from tests.simulation import disks
 from tests.simulation import guests
 from tests.simulation import hosts
 from tests.simulation import judgement
+from tests.simulation import operations
 from tests.simulation import scheduler as scheduling
 from tests.simulation import world as worlds
 
@@ -49,6 +51,12 @@ _VISITS = (150, 1000, 25 * 3600, 26 * 3600)
 _VISIT_AGAIN = 10
 #: Seconds that a nova-compute gets that removes what is left.
 _AT_LAST = 300
+_OPERATIONS = {
+    worlds.Fault.PAUSE: operations.pause,
+    worlds.Fault.SUSPEND: operations.suspend,
+    worlds.Fault.REBOOT: operations.reboot,
+    worlds.Fault.DELETE: operations.destroy,
+    worlds.Fault.MIGRATE: operations.migrate}
 
 
 class Path(typing.NamedTuple):
@@ -60,6 +68,7 @@ class Path(typing.NamedTuple):
     :ivar is_of_api: whether nova-api makes the image
     :ivar is_suspended: whether the guest is suspended for it, and its limit
         counts anew as it runs again
+    :ivar is_assisted: whether nova-compute makes Cinder's snapshots
     :ivar lasts: seconds that a run goes on for
     """
 
@@ -68,6 +77,7 @@ class Path(typing.NamedTuple):
     has_guard: bool = True
     is_of_api: bool = False
     lasts: float = 300
+    is_assisted: bool = False
     is_suspended: bool = False
 
 
@@ -91,10 +101,11 @@ class Run:
         self.is_required = is_required
         self.world = worlds.World(seed, faults or {}, path.has_guard)
         self.guest = guests.Guest(self.world)
-        self.cinder = clouds.Cinder(self.world)
+        self.queue = clouds.Queue(self.world)
+        self.cinder = clouds.Cinder(
+            self.world, self.queue if path.is_assisted else None)
         self.glance = clouds.Glance(self.world)
         self.conductor = clouds.Conductor(self.world)
-        self.queue = clouds.Queue(self.world)
         self.api = clouds.NovaApi(
             self.world, self.queue, self.cinder, self.glance, self.conductor,
             is_required)
@@ -189,6 +200,18 @@ class Run:
         """Delete the request's image, if it is there."""
         self.glance.delete_made()
 
+    def operate(self, operation: worlds.Fault) -> None:
+        """Have nova-compute do something else to the instance."""
+        def wait_and_do() -> None:
+            self.world.scheduler.wait(lambda: self.compute is not None)
+            compute = self.compute
+            assert compute is not None
+            compute.machine.start(
+                'operation', _OPERATIONS[operation], self, compute)
+
+        self.world.scheduler.start(
+            self.world.operator, 'tenant', wait_and_do)
+
     def stop_compute(self) -> None:
         """Stop nova-compute as an operator does."""
         compute = self.compute
@@ -220,6 +243,8 @@ class Run:
                  lambda settings, socket, machine=None: hosts.GuardLink(
                      self.world, self.guest, self.directory)),
                 (rbd, 'rbd_utils', backends),
+                (instances, 'set_volume_file',
+                 lambda *_args: self.world.point('conductor file: before')),
                 (volume_cuts, 'SnapshotPoll', lambda state: poll(
                     state, hosts.machine_of(self.world, self.world.compute))),
                 (nova_glance, 'GlanceClientWrapper', lambda: self.glance),

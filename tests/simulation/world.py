@@ -59,12 +59,21 @@ class Fault(enum.Enum):
     SNAPSHOT_STAYS = 'a volume snapshot does not end for 300 s'
     SNAPSHOT_FAILS = 'a volume snapshot fails'
     DELETE_IMAGE = 'the tenant deletes the image'
+    PAUSE = 'the tenant pauses the instance'
+    SUSPEND = 'the tenant suspends the instance'
+    REBOOT = 'the tenant reboots the instance'
+    DELETE = 'the tenant deletes the instance'
+    MIGRATE = 'the instance is migrated to a second host'
 
 
+#: Those that Nova is asked for; nova-compute does them while it is there.
+OPERATIONS = frozenset({Fault.PAUSE, Fault.SUSPEND, Fault.REBOOT, Fault.DELETE,
+                        Fault.MIGRATE})
 #: Those that only nova-api's own paths can have.
 OF_CLOUD = frozenset({
     Fault.KILL_API, Fault.LOSE_MESSAGE, Fault.GLANCE_AWAY, Fault.CINDER_AWAY,
-    Fault.SNAPSHOT_STAYS, Fault.SNAPSHOT_FAILS, Fault.DELETE_IMAGE})
+    Fault.SNAPSHOT_STAYS, Fault.SNAPSHOT_FAILS, Fault.DELETE_IMAGE}
+) | OPERATIONS
 
 #: Seconds until nothing is wrong any more, as far as a thaw needs it.
 _HEALS_IN = {
@@ -161,6 +170,9 @@ class Handlers(typing.Protocol):
     def delete_image(self) -> None:
         """Delete the request's image, if it is there."""
 
+    def operate(self, operation: Fault) -> None:
+        """Have nova-compute do something else to the instance."""
+
 
 class World:
     """The processes, the points and the faults of one run.
@@ -185,6 +197,7 @@ class World:
         self.compute = scheduling.Process('nova-compute')
         self.guard = scheduling.Process('guard')
         self.api = scheduling.Process('nova-api')
+        self.second = scheduling.Process('the second nova-compute')
         self.operator = scheduling.Process('operator')
         self.is_libvirtd_up = True
         self.libvirtd_start = 1
@@ -276,6 +289,8 @@ class World:
             Fault.DELETE_IMAGE: handlers.delete_image}
         if fault in faults:
             faults[fault]()
+        elif fault in OPERATIONS:
+            handlers.operate(fault)
 
     def kill_compute(self) -> None:
         """Kill nova-compute, as with ``kill -9``."""

@@ -35,6 +35,8 @@ MAGIC_AT = SUPERBLOCK + 56
 MAGIC = b'\x53\xef'
 #: The bytes of a filesystem that show whether it is ext4.
 HEAD = 2 * SUPERBLOCK
+#: Bytes in which all is that ``dumpe2fs -h`` reads.
+HEADER = 1 << 20
 
 SECTOR = 512
 MBR_TABLE = 446
@@ -83,7 +85,7 @@ def needs_recovery(image: pathlib.Path) -> bool:
         to; its ext4 is in a partition of an MBR or takes the whole disk
     :raises OracleError: there is no ext4 with a journal
     """
-    with _filesystem(image) as raw:
+    with _filesystem(image, HEADER) as raw:
         header = _run('dumpe2fs', '-h', raw).decode(errors='replace')
     found = re.search(r'^Filesystem features: +(.*)$', header, re.MULTILINE)
     features = found.group(1).split() if found else []
@@ -122,15 +124,20 @@ def content(image: pathlib.Path, path: str) -> bytes:
 
 
 @contextlib.contextmanager
-def _filesystem(image: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Copy the first ext4 of a disk to a raw file beside the image."""
+def _filesystem(image: pathlib.Path,
+                most: int | None = None) -> Iterator[pathlib.Path]:
+    """Copy the first ext4 of a disk to a raw file beside the image.
+
+    :param most: bytes of it that are wanted; the rest is a hole
+    """
     disk = _Disk.open(image)
     with tempfile.TemporaryDirectory(dir=image.parent) as scratch:
         part = pathlib.Path(scratch) / 'part'
         for start, length in _candidates(disk, part):
             head = disk.read(start, HEAD, part)
             if head[MAGIC_AT:MAGIC_AT + len(MAGIC)] == MAGIC:
-                disk.extract(start, length, part)
+                disk.extract(start, min(length, most or length), part)
+                os.truncate(part, length)
                 yield part
                 return
     raise OracleError(f'{image}: no ext4 found')

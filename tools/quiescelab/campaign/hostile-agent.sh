@@ -29,6 +29,13 @@ flood() {
     head -c "$1" /dev/zero | tr '\0' x >&3
 }
 
+# libvirt has closed its end after what it takes for an error, and connects
+# again once this one was closed and opened.
+reopen() {
+    exec 3>&-
+    exec 3<>"$port"
+}
+
 deep() {
     head -c "$1" /dev/zero | tr '\0' '[' >&3
 }
@@ -78,20 +85,22 @@ answer() {
             printf '{"error": {"class": "GenericError", "desc": "' >&3
             flood 4194304
             say '"}}'
+            reopen
             ;;
         11)
             printf '{"return": [' >&3
             flood 10485760
             say ']}'
+            reopen
             ;;
-        12) deep 100000; say '' ;;
+        12) deep 100000; say ''; reopen ;;
         13) printf '{"return":' >&3 ;;
         14) ;;
-        15) head -c 4096 /dev/urandom >&3; say '' ;;
+        15) head -c 4096 /dev/urandom >&3; say ''; reopen ;;
         16) right "$1"; right "$1"; right "$1" ;;
         17) sleep 3; right "$1" ;;
         18) say '{"event": "RESET"}'; right "$1" ;;
-        19) flood 20971520 ;;
+        19) flood 20971520; reopen ;;
         20) say '{"return": [{"name": "\u0000\u001b[2J", "mountpoint":
             "/\n/x", "type": "ext4", "disk": [{"dev": "../../x"}]}]}' ;;
         21) say '{"return": 0}' ;;

@@ -82,11 +82,12 @@ def copying(lab: running.Lab,
             one.signal(signal.SIGCONT)
 
 
-#: By their names, with the kinds of servers that have such a moment.
+#: By their names, with the kinds of servers that are tried there. Kinds for
+#: which one moment is the same code stand for each other.
 ALL: dict[str, tuple[Moment, tuple[str, ...]]] = {
-    'freezing': (freezing, ('image-backed', 'volume-backed', 'nfs')),
+    'freezing': (freezing, ('image-backed', 'nfs')),
     'frozen': (frozen, ('volume-backed',)),
-    'thawing': (thawing, ('image-backed', 'volume-backed', 'nfs')),
+    'thawing': (thawing, ('image-backed',)),
     'copying': (copying, ('image-backed',)),
 }
 
