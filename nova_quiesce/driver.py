@@ -28,6 +28,7 @@ from nova_quiesce import compute_host
 from nova_quiesce import conf
 from nova_quiesce.cuts import back_ends
 from nova_quiesce import image_backed
+from nova_quiesce.nova import connections
 from nova_quiesce.nova import seams
 from nova_quiesce.nova import signatures
 from nova_quiesce.nova import thaw_casts
@@ -57,6 +58,7 @@ class QuiesceLibvirtDriver(_Nova):
         conf.register_opts(CONF)
         conf.validate(CONF)
         super().__init__(virtapi, read_only)
+        connections.keep_from_waiting_for_itself(self._host)
         self._compute_host = compute_host.ComputeHost(
             self._host, self._uri(), self._image_api, self._volume_api)
         self._image_backed = image_backed.ImageBacked(

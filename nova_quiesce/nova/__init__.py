@@ -21,6 +21,7 @@ It may import Nova, :mod:`nova_quiesce.exception` and the errors of
 * ``alias`` and ``compute_driver``: how Nova finds the driver by its name
 * ``api_errors``: this package's errors, as nova-api understands them
 * ``thaw_casts``: the thaws that nova-api asks for, seen as they arrive
+* ``connections``: Nova's connection to libvirt, and its lock
 * ``signatures``: the signatures of overrides, which are Nova's
 * ``wrapper``: the base of what stands in for an object of Nova's
 """
