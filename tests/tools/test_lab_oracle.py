@@ -40,14 +40,14 @@ class OracleTest(unittest.TestCase):
                        env={'PATH': '/usr/sbin:/sbin:/usr/bin:/bin'})
 
     def _filesystem(self, lines: str | None = '1\n2\n', kind: str = 'ext4',
-                    dirty: bool = False) -> bytes:
+                    dirty: bool = False, size: int = SIZE) -> bytes:
         tree = self.scratch / 'tree'
         writer = tree / oracle.WRITER_FILE.lstrip('/')
         writer.parent.mkdir(parents=True)
         if lines is not None:
             writer.write_text(lines)
         made = self.scratch / 'filesystem'
-        self._run(f'mkfs.{kind}', '-q', '-d', tree, made, f'{SIZE // 1024}k')
+        self._run(f'mkfs.{kind}', '-q', '-d', tree, made, f'{size // 1024}k')
         if dirty:
             self._run('debugfs', '-w', '-R', 'feature needs_recovery', made)
         return made.read_bytes()
@@ -71,6 +71,10 @@ class OracleTest(unittest.TestCase):
 
     def test_no_partitions(self) -> None:
         self.image.write_bytes(self._filesystem(dirty=True))
+        self.assertTrue(oracle.needs_recovery(self.image))
+
+    def test_journal_far_from_the_superblock(self) -> None:
+        self.image.write_bytes(self._filesystem(dirty=True, size=64 * MIB))
         self.assertTrue(oracle.needs_recovery(self.image))
 
     def test_qcow2(self) -> None:
