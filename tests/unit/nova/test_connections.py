@@ -42,7 +42,7 @@ class ConnectionsTest(unittest.TestCase):
         dead.getLibVersion = notice
         host._wrapped_conn = dead
         found: list[object] = []
-        with mock.patch.object(host, '_get_new_connection',
+        with mock.patch.object(host, '_get_new_connection', autospec=True,
                                return_value=good):
             thread = threading.Thread(
                 target=lambda: found.append(host._get_connection()),
