@@ -87,6 +87,10 @@ class FakeJobs(FakeConnection):
         self.block_jobs: dict[str, int] = {}
         self.operation: int | None = None
 
+    def blockInfo(self, path: str, flags: int = 0) -> list[int]:
+        """Tell the sizes of a disk, as it is for all that one can write."""
+        return [1 << 30, 1 << 20, 1 << 20]
+
     def backupBegin(self, backupXML: str, checkpointXML: str | None,
                     flags: int = 0) -> int:
         """Begin a backup job, unless :attr:`backup_error` is set."""

@@ -110,10 +110,11 @@ class DiskExport:
         """
         # Its lease outlasts its files.
         self._ending.callback(self._drop_lease)
-        self._place = self._ending.enter_context(
-            workplace.of_this_host().new(self.disk.domain.XMLDesc(0)))
+        description = self.disk.domain.XMLDesc(0)
         self._job = backup_job.Job(
-            self.disk.domain, self.disk.path, self._place.files)
+            self.disk.domain, description, self.disk.path)
+        self._place = self._ending.enter_context(
+            workplace.of_this_host().new(description, self._job.size))
         self._lease = self._jobs.take(
             self.disk.instance.uuid, self._place.files)
         # Until the opposite is proven.
@@ -127,7 +128,7 @@ class DiskExport:
         :raises JobUnderWay: it waited in vain for another job to end
         """
         assert self._job is not None
-        self._job.begin()
+        self._job.begin(self.place.files)
 
     def open(self) -> None:
         """Make the export readable for Nova, and for nobody else."""

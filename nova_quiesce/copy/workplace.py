@@ -13,7 +13,8 @@
 
 QEMU itself binds the socket, as its own user, so the directory has to belong
 to that user. Others may pass through, and connect to nothing: the socket
-appears writable for QEMU's user alone, and is then handed to Nova's.
+appears writable for QEMU's user alone, and is then handed to Nova's. The
+scratch file is made here, before the guest is frozen.
 """
 
 from collections import abc
@@ -23,6 +24,7 @@ import os
 import re
 import shutil
 import stat
+import subprocess
 import tempfile
 from xml.etree import ElementTree
 
@@ -30,6 +32,7 @@ from nova import conf as nova_conf
 from nova.privsep import path as privsep_path
 
 from nova_quiesce.freeze import jobs
+from nova_quiesce.freeze import texts
 
 LOG = logging.getLogger(__name__)
 CONF = nova_conf.CONF
@@ -113,10 +116,11 @@ class Places:
                 if self.has(path)]
 
     @contextlib.contextmanager
-    def new(self, domain_xml: str) -> abc.Iterator[Workplace]:
+    def new(self, domain_xml: str, size: int) -> abc.Iterator[Workplace]:
         """A directory for one backup job, for the length of the block.
 
         :param domain_xml: libvirt's description of the domain, as it runs
+        :param size: the disk's, in bytes
         :raises Unusable: it cannot be made, or not be used
         """
         try:
@@ -129,7 +133,8 @@ class Places:
             if len(os.fsencode(place.socket)) > _SOCKET_PATH:
                 raise Unusable('%s is too long a path for a unix socket'
                                % place.socket)
-            place.owners |= _open_up(path, domain_xml)
+            _make_scratch(place.scratch, size)
+            place.owners |= _open_up(place, domain_xml)
             yield place
         finally:
             if place.is_kept:
@@ -145,10 +150,23 @@ def of_this_host() -> Places:
     return Places(CONF.libvirt.snapshots_directory, CONF.host)
 
 
-def _open_up(path: str, domain_xml: str) -> set[int]:
+def _make_scratch(path: str, size: int) -> None:
     try:
-        os.chmod(path, _PASS_THROUGH)
-        return _hand_over(path, domain_xml)
+        done = subprocess.run(
+            ['qemu-img', 'create', '-q', '-f', jobs.SCRATCH_FORMAT, path,
+             str(size)], env=os.environ | {'LC_ALL': 'C'}, check=False,
+            capture_output=True, stdin=subprocess.DEVNULL)
+    except OSError as error:
+        raise Unusable('qemu-img: %s' % error) from error
+    if done.returncode:
+        raise Unusable('qemu-img: %s' % texts.printable(
+            done.stderr.decode(errors='replace')))
+
+
+def _open_up(place: Workplace, domain_xml: str) -> set[int]:
+    try:
+        os.chmod(place.path, _PASS_THROUGH)
+        return _hand_over([place.scratch, place.path], domain_xml)
     except OSError as error:
         raise Unusable(str(error)) from error
 
@@ -185,13 +203,14 @@ def users(capabilities: str) -> set[int]:
     return {os.getuid(), *(_parse(str(label.text))[0] for label in labels)}
 
 
-def _hand_over(path: str, domain_xml: str) -> set[int]:
+def _hand_over(paths: abc.Iterable[str], domain_xml: str) -> set[int]:
     label = ElementTree.fromstring(domain_xml).findtext(_LABEL)
     if label is None:
         # QEMU runs as libvirtd does.
         return set()
     uid, gid = _parse(label)
-    privsep_path.chown(path, uid=uid, gid=gid)
+    for path in paths:
+        privsep_path.chown(path, uid=uid, gid=gid)
     return {uid}
 
 

@@ -15,7 +15,8 @@ As the job begins, its disk's point in time is fixed: the hypervisor keeps
 aside, in a scratch file, what the guest overwrites from then on, and exports
 the disk as it was over NBD. So only the beginning has to be inside the freeze
 window, and copying may take its time. The domain is never undefined, and the
-guest is never suspended.
+guest is never suspended. The scratch file is there before: to have libvirt
+make it would take as long as all else that it does at the beginning.
 
 Pull mode, because in push mode the hypervisor's own copying starves the guest
 agent: a thaw took 0.7 s and more under it.
@@ -44,31 +45,36 @@ class Job:
     """One backup job of one disk.
 
     :param domain: the disk's domain
+    :param description: libvirt's of the domain, as it runs
     :param disk_path: how Nova calls the disk: a path, or ``rbd:`` and its
         name
-    :param files: where the job keeps its files
+    :ivar target: how libvirt calls the disk
+    :ivar size: the disk's, as the guest sees it, in bytes
     :raises Refused: the hypervisor has no backup jobs, or the domain no such
         disk, or one that must not leave the host in plain text
     """
 
-    def __init__(self, domain: domains.Domain, disk_path: str,
-                 files: jobs.Files) -> None:
+    def __init__(self, domain: domains.Domain, description: str,
+                 disk_path: str) -> None:
         self._domain = domain
-        self._files = files
-        description = ElementTree.fromstring(domain.XMLDesc(0))
-        _refuse_unsupported(domain.connect(), description)
-        disk = find_disk(description.iterfind('./devices/disk'), disk_path)
+        described = ElementTree.fromstring(description)
+        _refuse_unsupported(domain.connect(), described)
+        disk = find_disk(described.iterfind('./devices/disk'), disk_path)
         _refuse_encrypted(disk)
         self.target = target_of(disk)
+        self.size = int(domain.blockInfo(self.target)[0])
 
-    def begin(self) -> None:
+    def begin(self, files: jobs.Files) -> None:
         """Fix the disk's point in time, and export it.
 
+        :param files: where the job keeps its files; the scratch file is there
         :raises Refused: the hypervisor cannot do this
         :raises JobUnderWay: it waited in vain for another job to end
         """
         try:
-            self._domain.backupBegin(self._describe(), None, 0)
+            self._domain.backupBegin(
+                self._describe(files), None,
+                libvirt.VIR_DOMAIN_BACKUP_BEGIN_REUSE_EXTERNAL)
         except libvirt.libvirtError as error:
             if error.get_error_code() in NO_GUEST:
                 raise
@@ -76,14 +82,15 @@ class Job:
                 raise exception.JobUnderWay('another job') from error
             raise Refused(replies.text_of(error)) from error
 
-    def _describe(self) -> str:
+    def _describe(self, files: jobs.Files) -> str:
         backup = ElementTree.Element('domainbackup', mode='pull')
         ElementTree.SubElement(
-            backup, 'server', transport='unix', socket=self._files.socket)
+            backup, 'server', transport='unix', socket=files.socket)
         disks = ElementTree.SubElement(backup, 'disks')
         disk = ElementTree.SubElement(
             disks, 'disk', name=self.target, type='file')
-        ElementTree.SubElement(disk, 'scratch', file=self._files.scratch)
+        ElementTree.SubElement(disk, 'driver', type=jobs.SCRATCH_FORMAT)
+        ElementTree.SubElement(disk, 'scratch', file=files.scratch)
         return ElementTree.tostring(backup, encoding='unicode')
 
 

@@ -72,6 +72,9 @@ class Domain(typing.Protocol):
     def backupGetXMLDesc(self, flags: int = ...) -> str:
         """Describe the backup job that is active."""
 
+    def blockInfo(self, path: str, flags: int = ...) -> list[int]:
+        """Tell a disk's size, and how much of it is allocated, in bytes."""
+
     def blockJobInfo(self, disk: str,
                      flags: int = ...) -> dict[str, typing.Any]:
         """Describe the job of a disk; an empty answer if there is none."""

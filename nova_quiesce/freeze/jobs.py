@@ -33,6 +33,8 @@ LOG = logging.getLogger(__name__)
 
 #: What ``state()`` says of a guest whose write failed.
 STUCK = [libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_IOERROR]
+#: The format of a scratch file, as libvirt and ``qemu-img`` call it.
+SCRATCH_FORMAT = 'qcow2'
 # Where libvirt says so, there is none.
 _NO_JOB = (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_OPERATION_INVALID,
            libvirt.VIR_ERR_NO_DOMAIN_BACKUP)

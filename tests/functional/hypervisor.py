@@ -39,7 +39,8 @@ _DETAILS = {
 _PATH = 'nova.tests.fixtures.libvirt.%s.%s'
 _CALLS = ('fsInfo', 'getTime', 'interfaceAddresses', 'fsFreeze', 'fsThaw',
           'isActive', 'agentSetResponseTimeout',
-          'backupBegin', 'backupGetXMLDesc', 'abortJob', 'blockJobInfo',
+          'backupBegin', 'backupGetXMLDesc', 'abortJob', 'blockInfo',
+          'blockJobInfo',
           'state', 'connect')
 _OVER = (libvirt.VIR_DOMAIN_JOB_COMPLETED, libvirt.VIR_DOMAIN_JOB_FAILED)
 

@@ -17,7 +17,9 @@ import fcntl
 import os
 import pathlib
 import shutil
+import subprocess
 import tempfile
+import types
 import typing
 
 from tests.simulation import guests
@@ -81,11 +83,14 @@ class Disk:
 class Workshop:
     """The system calls of :mod:`nova_quiesce.copy.workplace`, as points.
 
-    It stands for :mod:`shutil`, :mod:`tempfile` and Nova's privileged calls.
+    It stands for :mod:`shutil`, :mod:`tempfile`, :mod:`subprocess` and Nova's
+    privileged calls.
 
     :param world: the world
     :param guest: whose job's files must not be removed while it is active
     """
+
+    DEVNULL = subprocess.DEVNULL
 
     def __init__(self, world: worlds.World, guest: guests.Guest) -> None:
         self._world = world
@@ -95,6 +100,14 @@ class Workshop:
         """Make a directory of a name that is not there yet."""
         self._world.point('disk mkdtemp: before')
         return tempfile.mkdtemp(prefix=prefix, dir=dir)
+
+    def run(self, command: abc.Sequence[str],
+            **_kwargs: object) -> types.SimpleNamespace:
+        """Have ``qemu-img`` make a file."""
+        self._world.point('disk qemu-img: before')
+        pathlib.Path(command[-2]).touch()
+        self._world.point('disk qemu-img: after')
+        return types.SimpleNamespace(returncode=0, stderr=b'')
 
     def rmtree(self, path: str) -> None:
         """Remove a directory, and all that is in it."""
@@ -116,4 +129,5 @@ class Workshop:
 
 
 #: The names that :class:`Workshop` has in the module whose calls it makes.
-WORKSHOP_NAMES: abc.Sequence[str] = ('shutil', 'tempfile', 'privsep_path')
+WORKSHOP_NAMES: abc.Sequence[str] = (
+    'shutil', 'subprocess', 'tempfile', 'privsep_path')

@@ -260,22 +260,24 @@ class Guest:
 
         :raises OSError: its files cannot be made
         """
-        for file in job.files():
-            if job.is_ours:
-                file.touch()
+        socket, *scratches = job.files()
+        if job.is_ours:
+            for file in scratches:
+                # Nova's own, which QEMU opens.
+                file.read_bytes()
+            socket.touch()
         job.began = self._world.scheduler.now
         self.job = job
         self.jobs.append(job)
         self._world.tell('a backup job begins')
 
     def end_job(self) -> None:
-        """End the backup job, if there is one, and remove its files."""
+        """End the backup job, if there is one, and remove its socket."""
         job, self.job = self.job, None
         if job is not None:
             job.ended = self._world.scheduler.now
             self._world.tell('the backup job has ended')
-            for file in job.files():
-                file.unlink(missing_ok=True)
+            job.files()[0].unlink(missing_ok=True)
 
     def hang_agent(self, seconds: float) -> None:
         """Have the agent do nothing for so long."""

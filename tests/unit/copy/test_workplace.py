@@ -11,15 +11,18 @@
 # under the License.
 
 import contextlib
+import json
 import os
 import pathlib
 import stat
+import subprocess
 import tempfile
 import unittest
 from unittest import mock
 
 from nova_quiesce.copy import workplace
 
+SIZE = 1 << 30
 LABELLED = ("<domain><seclabel model='selinux'><label>x</label></seclabel>"
             "<seclabel model='dac'><label>%s</label></seclabel></domain>")
 
@@ -41,7 +44,7 @@ class WorkplaceTest(unittest.TestCase):
 
     def _new(self, host: str = 'h', domain_xml: str = '<domain/>'
              ) -> contextlib.AbstractContextManager[workplace.Workplace]:
-        return workplace.Places(self.directory, host).new(domain_xml)
+        return workplace.Places(self.directory, host).new(domain_xml, SIZE)
 
     def test_it_is_the_guests_and_goes_after_the_block(self) -> None:
         with self._new(domain_xml=LABELLED % '+64055:+108') as place:
@@ -49,13 +52,33 @@ class WorkplaceTest(unittest.TestCase):
                 'quiesce-h-'))
             self.assertEqual(0o711, stat.S_IMODE(
                 os.stat(place.path).st_mode))
-            self.chown.assert_called_once_with(
-                place.path, uid=64055, gid=108)
-            pathlib.Path(place.scratch).touch()
+            self.assertEqual(
+                [mock.call(path, uid=64055, gid=108)
+                 for path in (place.scratch, place.path)],
+                self.chown.mock_calls)
             # The directory is then not this process's any more.
             self.enterContext(mock.patch(
                 'os.getuid', autospec=True, return_value=os.getuid() + 1))
         self.chown.assert_called_with(place.path, uid=os.getuid())
+        self.assertEqual([], os.listdir(self.directory))
+
+    def test_the_scratch_file_is_there(self) -> None:
+        with self._new() as place:
+            told = json.loads(subprocess.run(
+                ['qemu-img', 'info', '--output=json', place.scratch],
+                check=True, capture_output=True).stdout)
+        self.assertEqual(('qcow2', SIZE),
+                         (told['format'], told['virtual-size']))
+
+    def test_scratch_file_that_cannot_be_made(self) -> None:
+        with mock.patch.dict('os.environ', {'PATH': '/nowhere'}):
+            self._assert_unusable('qemu-img: .*No such file')
+        self._assert_unusable('qemu-img: .*-1', size=-1)
+
+    def _assert_unusable(self, reason: str, size: int = SIZE) -> None:
+        with self.assertRaisesRegex(workplace.Unusable, reason):
+            with workplace.Places(self.directory, 'h').new('<domain/>', size):
+                self.fail('it was usable')
         self.assertEqual([], os.listdir(self.directory))
 
     def test_it_goes_after_an_error(self) -> None:
@@ -67,7 +90,6 @@ class WorkplaceTest(unittest.TestCase):
     def test_it_stays_while_its_job_may_go_on(self) -> None:
         with self.assertLogs(workplace.LOG, 'ERROR') as logged:
             with self._new() as place:
-                pathlib.Path(place.scratch).touch()
                 place.is_kept = True
         self.assertEqual(['scratch'], os.listdir(place.path))
         self.assertIn(place.path + ' stays', logged.output[0])
@@ -84,7 +106,8 @@ class WorkplaceTest(unittest.TestCase):
 
     def test_directory_that_is_not_there(self) -> None:
         with self.assertRaises(workplace.Unusable):
-            with workplace.Places('/does/not/exist', 'h').new('<domain/>'):
+            with workplace.Places('/does/not/exist', 'h').new(
+                    '<domain/>', SIZE):
                 self.fail('it was usable')
 
     def test_path_that_is_too_long_for_a_socket(self) -> None:
@@ -109,7 +132,7 @@ class WorkplaceTest(unittest.TestCase):
                               self.directory + '/../' + os.path.basename(
                                   self.directory)):
                 places = workplace.Places(directory, host)
-                with places.new('<domain/>') as place:
+                with places.new('<domain/>', SIZE) as place:
                     self.assertTrue(places.has(place.path), place.path)
                     self.assertEqual([place.path], places.left_over())
 
@@ -125,7 +148,8 @@ class WorkplaceTest(unittest.TestCase):
     def test_host_whose_name_begins_anothers(self) -> None:
         one, other = (workplace.Places(self.directory, host)
                       for host in ('compute-1', 'compute-1-gpu'))
-        with one.new('<domain/>') as ours, other.new('<domain/>') as theirs:
+        with one.new('<domain/>', SIZE) as ours, other.new(
+                '<domain/>', SIZE) as theirs:
             self.assertEqual([ours.path], one.left_over())
             self.assertEqual([theirs.path], other.left_over())
 

@@ -31,67 +31,63 @@ DISKS = """<domain type='kvm'><os><type arch='x86_64' machine='pc'>hvm</type>
 <target dev='vdd'/></disk></devices></domain>"""
 
 
-class Domain(fixture.FakeDomain):
-    """A domain with disks."""
-
-    def XMLDesc(self, flags: int = 0) -> str:
-        return DISKS
-
-
 class JobTest(unittest.TestCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.domain = Domain()
+        self.domain = fixture.FakeDomain()
+
+    def _job(self, path: str) -> backup_job.Job:
+        return backup_job.Job(self.domain, DISKS, path)
 
     def test_disks_are_found_as_nova_calls_them(self) -> None:
-        found = [backup_job.Job(self.domain, path, FILES).target
+        found = [self._job(path).target
                  for path in ('/disk', '/dev/vg/disk', 'rbd:vms/disk')]
         self.assertEqual(['vda', 'vdb', 'vdc'], found)
 
     def test_unknown_disk(self) -> None:
         with self.assertRaisesRegex(backup_job.Refused, 'no disk /other'):
-            backup_job.Job(self.domain, '/other', FILES)
+            self._job('/other')
 
     def test_encrypted_disk(self) -> None:
         with self.assertRaisesRegex(backup_job.Refused, 'encrypted'):
-            backup_job.Job(self.domain, '/secret', FILES)
+            self._job('/secret')
 
     def test_hypervisor_without_backup_jobs(self) -> None:
         self.domain.has_backup_jobs = False
         with self.assertRaisesRegex(backup_job.Refused, 'no backup jobs'):
-            backup_job.Job(self.domain, '/disk', FILES)
+            self._job('/disk')
 
     def test_hypervisor_that_does_not_tell(self) -> None:
         with mock.patch.object(
                 self.domain, 'getDomainCapabilities', autospec=True,
                 return_value='<domainCapabilities><features/>'
                 '</domainCapabilities>') as asked:
-            backup_job.Job(self.domain, '/disk', FILES)
+            self._job('/disk')
         asked.assert_called_once_with('/qemu', 'x86_64', 'pc', 'kvm', 0)
 
     def test_begin_exports_one_disk(self) -> None:
-        backup_job.Job(self.domain, '/disk', FILES).begin()
+        self._job('/disk').begin(FILES)
         self.assertEqual(
             '<domainbackup mode="pull"><server transport="unix" '
             'socket="/place/nbd" /><disks><disk name="vda" type="file">'
-            '<scratch file="/place/scratch" /></disk></disks></domainbackup>',
-            self.domain.backup)
+            '<driver type="qcow2" /><scratch file="/place/scratch" /></disk>'
+            '</disks></domainbackup>', self.domain.backup)
 
     def test_refused_begin(self) -> None:
         self.domain.backup_error = fixture.libvirt_error(
             libvirt.VIR_ERR_OPERATION_UNSUPPORTED, 'not supported')
         with self.assertRaisesRegex(backup_job.Refused, 'not supported'):
-            backup_job.Job(self.domain, '/disk', FILES).begin()
+            self._job('/disk').begin(FILES)
 
     def test_begin_beside_another_job(self) -> None:
         self.domain.backup = "<domainbackup mode='push'/>"
         with self.assertRaisesRegex(exception.JobUnderWay, 'another job'):
-            backup_job.Job(self.domain, '/disk', FILES).begin()
+            self._job('/disk').begin(FILES)
 
     def test_begin_without_a_running_guest_is_no_refusal(self) -> None:
         for code in (libvirt.VIR_ERR_NO_DOMAIN,
                      libvirt.VIR_ERR_OPERATION_INVALID):
             self.domain.backup_error = fixture.libvirt_error(code, 'gone')
             with self.assertRaises(libvirt.libvirtError):
-                backup_job.Job(self.domain, '/disk', FILES).begin()
+                self._job('/disk').begin(FILES)
