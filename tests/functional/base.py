@@ -18,6 +18,7 @@ by this project's own.
 
 from collections import abc
 import datetime
+import importlib
 import io
 import os
 import threading
@@ -69,6 +70,7 @@ class QuiesceTestBase(base.ServersTestBase):  # type: ignore[misc]
     def setUp(self) -> None:
         if native.are_lacking():
             self.useFixture(native.NativeThreadsFixture(self.id()))
+        self._make_routes_once()
         super().setUp()
         # Nova makes an error of it, for its own pinned version.
         warnings.filterwarnings('ignore', category=exc.SADeprecationWarning)
@@ -117,6 +119,23 @@ class QuiesceTestBase(base.ServersTestBase):  # type: ignore[misc]
         self.hypervisor.hear = shutdowns.events.receive
         self.addCleanup(self._stop_recording)
         self.addCleanup(lambda: self.driver._compute_host.shutdowns.stop())
+
+    def _make_routes_once(self) -> None:
+        """Have nova-api make its routes for one version of two.
+
+        They are the same for both, and take a seventh of a test's time.
+        """
+        # Not imported above: Nova's tests have to be first.
+        routes = importlib.import_module('nova.api.openstack.compute.routes')
+        made: list[object] = []
+
+        def once(*_configuration: object, **_local: object) -> object:
+            if not made:
+                made.append(routes.APIRouterV21())
+            return made[0]
+
+        self.useFixture(fixtures.MonkeyPatch(
+            'nova.api.openstack.compute.routes.APIRouterV21.factory', once))
 
     def _assert_nothing_left(self) -> None:
         self.assertFalse(self.guest.frozen)
