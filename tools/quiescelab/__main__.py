@@ -99,6 +99,15 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser('demo', help='up, and two quiesced '
                                   'snapshots of guests that write')
     command.set_defaults(run=_demo, driver=site.OUR_DRIVER, nova=None)
+    command = commands.add_parser('bench', help='freeze windows and images '
+                                  'beside stock Nova')
+    command.add_argument('--count', type=int, default=30,
+                         help='snapshots of each row, with each driver '
+                         '(%(default)s)')
+    command.add_argument('--only', help='of the rows with this in their name')
+    command.add_argument('--table', type=pathlib.Path, metavar='FILE',
+                         help='write the table as CSV')
+    command.set_defaults(run=_bench)
     command = commands.add_parser('faults', help='each thing fails at each '
                                   'moment of a snapshot')
     command.add_argument('only', nargs='*', help='try those alone in whose '
@@ -179,6 +188,14 @@ def _demo(arguments: argparse.Namespace, paths: layout.Layout,
         return code
     demo = importlib.import_module('quiescelab.demo')
     result: int = demo.run(running.Lab.from_env())
+    return result
+
+
+def _bench(arguments: argparse.Namespace, paths: layout.Layout,
+           screen: console.Console) -> int:
+    bench = importlib.import_module('quiescelab.bench.run')
+    result: int = bench.run(running.Lab.from_env(), arguments.count,
+                            arguments.only, arguments.table)
     return result
 
 

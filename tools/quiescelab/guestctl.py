@@ -206,6 +206,14 @@ class Guest:
         """
         return self._call(command, self.domain)
 
+    def virsh_all(self, *commands: str) -> None:
+        """Run commands of virsh one after the other, in one client.
+
+        :raises ControlError: one fails
+        """
+        self._call('; '.join(
+            f'{command} {self.domain}' for command in commands))
+
     def has_backup_job(self) -> bool:
         """Tell whether libvirt knows of a backup job of it."""
         try:
