@@ -17,6 +17,7 @@ while it makes an image, or for somebody who wants nothing but the volume.
 """
 
 from collections import abc
+import contextlib
 import typing
 
 from nova.compute import power_state
@@ -41,10 +42,33 @@ class Assisted:
     """The assisted volume snapshots of this host's instances.
 
     :param host: this compute host
+    :param note_cut: called with the request that holds a guest frozen, and
+        the id of a volume snapshot that was cut meanwhile
     """
 
-    def __init__(self, host: compute_host.ComputeHost) -> None:
+    def __init__(self, host: compute_host.ComputeHost,
+                 note_cut: abc.Callable[[str, str], None]) -> None:
         self._host = host
+        self._note_cut = note_cut
+        #: Cinder's, by instance and volume; it makes one of a volume at a
+        #: time.
+        self._snapshot_ids: dict[tuple[str, str], str | None] = {}
+
+    @contextlib.contextmanager
+    def requested(self, instance: seams.Instance, volume_id: str,
+                  snapshot_id: str | None) -> abc.Iterator[None]:
+        """Remember what Cinder asks for, for the length of the block.
+
+        :param instance: whose disk the volume is
+        :param volume_id: which volume
+        :param snapshot_id: Cinder's name of the snapshot
+        """
+        key = (instance.uuid, volume_id)
+        self._snapshot_ids[key] = snapshot_id
+        try:
+            yield
+        finally:
+            self._snapshot_ids.pop(key, None)
 
     def create(self, context: seams.RequestContext, instance: seams.Instance,
                guest: typing.Any, volume_id: str, new_file: str,
@@ -66,12 +90,13 @@ class Assisted:
             foreign_jobs.Jobs(
                 guest._domain, CONF.libvirt.snapshots_directory
             ).check_snapshot(volume_id)
-            if self._host.freezer.spanning.is_open(instance.uuid):
+            holder = self._host.freezer.spanning.holder(instance.uuid)
+            if holder is not None:
                 make(external_snapshot.SnapshottedGuest(
                     guest, lambda cut: cut()))
+                self._end_cut(instance, volume_id, holder)
                 instances.set_volume_file(
                     context, instance, volume_id, new_file)
-                self._tell_lapse(instance, volume_id)
                 return
             snapshot = self._begin(context, instance, guest)
             with self._host.shutdowns.kept(instance.uuid):
@@ -101,8 +126,13 @@ class Assisted:
             snapshot.prepare()
         return snapshot
 
-    def _tell_lapse(self, instance: seams.Instance, volume_id: str) -> None:
-        if self._host.freezer.spanning.is_open(instance.uuid):
+    def _end_cut(self, instance: seams.Instance, volume_id: str,
+                 holder: str) -> None:
+        if self._host.freezer.spanning.holder(instance.uuid) == holder:
+            # The guest may be thawed with the last one.
+            snapshot_id = self._snapshot_ids.get((instance.uuid, volume_id))
+            if snapshot_id is not None:
+                self._note_cut(holder, snapshot_id)
             LOG.info('The snapshot of volume %s is part of one for which the '
                      'guest is frozen', volume_id, instance=instance)
         else:

@@ -78,7 +78,8 @@ class ComputeHost:
         self._properties = properties.Reader(
             image_api, volume_api, instances.root_volume_id, CONF.quiesce)
         self.requests = open_requests.OpenRequests(
-            self.freezer.duties, recorder.Recorder(CONF.host, CONF.quiesce),
+            self.freezer.duties, recorder.Recorder(
+                CONF.host, CONF.quiesce, volume_api),
             CONF.quiesce)
 
     def start(self) -> None:

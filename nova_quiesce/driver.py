@@ -65,7 +65,8 @@ class QuiesceLibvirtDriver(_Nova):
             self._compute_host, super()._suspend_guest_for_snapshot,
             super()._resume_guest_after_snapshot)
         self._volume_backed = volume_backed.VolumeBacked(self._compute_host)
-        self._assisted = assisted.Assisted(self._compute_host)
+        self._assisted = assisted.Assisted(
+            self._compute_host, self._volume_backed.note_cut)
         self._operations = operations.Operations(self._compute_host.freezer)
         self._image_api = image_api.RecordingImageAPI(
             self._image_api, self._image_backed.find, CONF.quiesce.record)
@@ -138,6 +139,15 @@ class QuiesceLibvirtDriver(_Nova):
         """Thaw a guest after the snapshots of its volumes."""
         if not self._image_backed.is_at(instance):
             self._volume_backed.unquiesce(context, instance)
+
+    def volume_snapshot_create(
+            self, context: seams.RequestContext, instance: seams.Instance,
+            volume_id: str, create_info: dict[str, str]) -> None:
+        """Snapshot a volume that is attached, for Cinder."""
+        with self._assisted.requested(
+                instance, volume_id, create_info.get('snapshot_id')):
+            super().volume_snapshot_create(
+                context, instance, volume_id, create_info)
 
     def _volume_snapshot_create(
             self, context: seams.RequestContext, instance: seams.Instance,

@@ -132,6 +132,16 @@ class VolumeBacked:
             consistency.judge(evidence), poll.seen_until(
                 evidence.closed_at)))
 
+    def note_cut(self, request_id: str, snapshot_id: str) -> None:
+        """Take note of a volume snapshot that this host has cut for Cinder.
+
+        :param request_id: the request that holds the guest frozen
+        :param snapshot_id: which
+        """
+        poll = self._polls.get(request_id)
+        if poll is not None:
+            poll.note_cut(snapshot_id)
+
     def thaw_asked(self, context: seams.RequestContext,
                    instance: seams.Instance, mapping: object) -> None:
         """Note which volume snapshots a request has, as its thaw is asked.

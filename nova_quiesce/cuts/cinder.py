@@ -13,8 +13,12 @@
 
 nova-api asks for the thaw as soon as Cinder has accepted the last snapshot,
 and nova-compute's manager then waits for one snapshot after the other,
-looking each half second. Looking at all of them, and more often, the guest
-can be thawed as soon as the last one is cut.
+looking each half second. Looking more often, the guest can be thawed as soon
+as the last one is cut. One is looked at after the other, so that Cinder is
+asked ten times a second, however many there are.
+
+A snapshot that this host itself makes for Cinder (NFS and the like) is cut
+before Cinder knows of it, and is not waited for.
 
 Only snapshots that nova-api lists are looked at. It had them made after it
 was told that the guest is frozen, so all of them began inside the window.
@@ -28,10 +32,8 @@ from nova_quiesce.freeze import machines
 
 LOG = logging.getLogger(__name__)
 
-#: Seconds between two looks, at first.
-CLOSE = 0.03
-LONGEST = 2.0
-_GROWTH = 1.05
+#: Seconds between two looks.
+PAUSE = 0.1
 
 State = abc.Callable[[str], str]
 
@@ -67,6 +69,16 @@ class SnapshotPoll:
             self._pending = list(snapshot_ids)
         self._wake.set()
 
+    def note_cut(self, snapshot_id: str) -> None:
+        """Take a snapshot for cut, because this host has cut it.
+
+        Cinder may yet fail to complete it.
+
+        :param snapshot_id: which
+        """
+        self._seen[snapshot_id] = self._machine.monotonic()
+        self._wake.set()
+
     def start(self, on_complete: abc.Callable[[], object]) -> None:
         """Look in the background, as soon as it is known at what.
 
@@ -93,7 +105,7 @@ class SnapshotPoll:
         looked.wait(timeout)
 
     def seen_until(self, moment: float) -> frozenset[str]:
-        """The snapshots that were seen complete.
+        """The snapshots that were seen complete, or cut here.
 
         :param moment: until when, by the machine's monotonic clock
         """
@@ -106,7 +118,7 @@ class SnapshotPoll:
         while not (is_complete or self._is_over):
             self._wake.wait(pause)
             self._wake = self._machine.event()
-            pause = min(LONGEST, pause * _GROWTH) if pause else CLOSE
+            pause = PAUSE
             is_complete = self._look_for(self._take_waiting())
         self.stop()
         self._release(self._take_waiting())
@@ -135,11 +147,14 @@ class SnapshotPoll:
     def _look(self) -> bool:
         if self._pending is None:
             return False
-        self._pending = [snapshot_id for snapshot_id in self._pending
-                         if not self._is_settled(snapshot_id)]
+        pending = self._pending
+        while pending and self._is_settled(pending[0]):
+            pending.pop(0)
         return not self._pending
 
     def _is_settled(self, snapshot_id: str) -> bool:
+        if snapshot_id in self._seen:
+            return True
         state = self._state(snapshot_id)
         if state == _AVAILABLE:
             # The answer is at hand, so it was so before now.

@@ -131,15 +131,17 @@ class SpanningWindows:
         span.window.close()
         return was_open
 
-    def is_open(self, instance_uuid: str) -> bool:
-        """Tell whether a guest is frozen now, and stays so for the time being.
+    def holder(self, instance_uuid: str) -> str | None:
+        """Return the request that has a guest frozen for the time being.
 
         :param instance_uuid: whose guest
+        :returns: its id; None where the guest is thawed, or about to be
         """
         with self._lock:
             span = self._spans.get(instance_uuid)
-            return (span is not None and span.is_open and
-                    not span.window.is_closing)
+            if span is None or not span.is_open or span.window.is_closing:
+                return None
+            return span.owner
 
     def lapse(self, instance_uuid: str, reason: str) -> None:
         """Thaw a guest before its request asks for it, and wait for that.

@@ -267,6 +267,11 @@ class LibvirtDriver:
                       **kwargs: object) -> None:
         """Let an instance see that a volume has grown."""
 
+    def volume_snapshot_create(
+            self, context: RequestContext, instance: Instance,
+            volume_id: str, create_info: dict[str, str]) -> None:
+        """Snapshot an attached volume, for Cinder."""
+
     def _volume_snapshot_create(
             self, context: RequestContext, instance: Instance,
             guest: typing.Any, volume_id: str, new_file: str) -> None:

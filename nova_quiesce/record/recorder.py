@@ -46,11 +46,17 @@ LATEST_LIST = datetime.timedelta(hours=24)
 #: image is waited for that its upload left incomplete.
 LATEST_RECORD = datetime.timedelta(hours=24)
 
+#: Cinder gives a snapshot that Nova makes for it ten minutes.
+LATEST_SNAPSHOT = datetime.timedelta(minutes=15)
+
 _CRASH = consistency.Level.CRASH.value
+_FILESYSTEM = consistency.Level.FILESYSTEM.value
 _COMPLETE = ('active', 'deactivated')
 _ACTIVE = 'active'
 _NO_IMAGE = 'nova-api made no image'
 _NEVER_COMPLETE = 'nova-api never completed image %s'
+_NOT_COMPLETED = 'Cinder never completed the volume snapshots'
+_SNAPSHOT_FAILED = 'Cinder failed to make volume snapshot %s'
 _NO_LIST = 'nova-api never told its volume snapshots'
 
 
@@ -74,14 +80,17 @@ class Recorder:
     :param host: the name of this compute host
     :param options: the operator's; what is required and not proven is put
         away, whatever they say
+    :param volume_api: Nova's volume API
     :param machine: whose clock tells what is late
     """
 
     def __init__(self, host: str, options: Options,
+                 volume_api: seams.VolumeAPI,
                  machine: machines.Machine = machines.REAL) -> None:
         self._machine = machine
         self._host = host
         self._options = options
+        self._volume_api = volume_api
 
     def attempt(self, context: seams.RequestContext | None,
                 duty: record_duty.RecordDuty, save: Save) -> str | None:
@@ -144,7 +153,10 @@ class Recorder:
         if duty.verdict is None or image['status'] not in _COMPLETE:
             return _NEVER_COMPLETE % image['id'] if is_late else None
         snapshot_ids = duty.snapshot_ids or ()
-        verdict = duty.verdict.on(snapshot_ids)
+        verdict = self._await_cinder(
+            context, duty, duty.verdict.on(snapshot_ids))
+        if verdict is None:
+            return None
         if duty.is_required and verdict.level == _CRASH:
             # First of all: what cannot be labelled must not pass for good.
             duty = self._put_away(context, duty, image, save)
@@ -158,6 +170,29 @@ class Recorder:
             image['id'], verdict.level, verdict.reason,
             '' if is_recorded else '; it carries no record, because Glance '
             'did not take one')
+
+    def _await_cinder(self, context: seams.RequestContext,
+                      duty: record_duty.RecordDuty,
+                      verdict: record_duty.Verdict
+                      ) -> record_duty.Verdict | None:
+        """Return the verdict once Cinder has completed what it claims.
+
+        A volume snapshot that was cut on this host may fail after that.
+        """
+        if verdict.level != _FILESYSTEM:
+            return verdict
+        states = {one: volume_snapshots.state(self._volume_api, context, one)
+                  for one in duty.snapshot_ids or ()}
+        if volume_snapshots.CREATING in states.values():
+            if duty.listed_for(self._machine.now()) < LATEST_SNAPSHOT:
+                return None
+            return record_duty.Verdict.of(consistency.crash(_NOT_COMPLETED))
+        failed = sorted(one for one, state in states.items()
+                        if state == volume_snapshots.ERROR)
+        if failed:
+            return record_duty.Verdict.of(consistency.crash(
+                _SNAPSHOT_FAILED % ', '.join(failed)))
+        return verdict
 
     @staticmethod
     def _put_away(context: seams.RequestContext, duty: record_duty.RecordDuty,

@@ -18,6 +18,8 @@ from nova.volume import cinder
 
 from nova_quiesce.nova import seams
 
+#: The states of one that is being made, and of one that failed.
+CREATING, ERROR = 'creating', 'error'
 #: The state of one that is not there any more.
 GONE = 'gone'
 #: Cinder takes no longer values, in characters.

@@ -113,7 +113,7 @@ class Cinder:
     def _have_made(self, made: Snapshot, queue: 'Queue') -> None:
         scheduler = self._world.scheduler
         cut: list[float] = []
-        message = Message('snapshot_volume',
+        message = Message('snapshot_volume', made.id,
                           note=lambda: cut.append(scheduler.now))
         queue.messages.append(message)
         # One that died at it never tells.
@@ -292,7 +292,7 @@ class Message:
     """A message to nova-compute.
 
     :ivar call: what is asked for
-    :ivar mapping: the block devices that it goes with
+    :ivar mapping: the block devices that it goes with, or Cinder's snapshot
     :ivar note: told of the cut
     :ivar answers: what came of it, once that is known
     """

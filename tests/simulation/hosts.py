@@ -228,13 +228,15 @@ class Compute:
             self.machine)
         self.requests = open_requests.OpenRequests(
             self.freezer.duties, recorder.Recorder(
-                'host', types.SimpleNamespace(record=True), self.machine),
+                'host', types.SimpleNamespace(record=True),
+                typing.cast(typing.Any, around.cinder), self.machine),
             types.SimpleNamespace(record_timeout=_RECORD_TIMEOUT),
             self.machine)
         self.has_started = False
         self.volume_backed = volume_backed.VolumeBacked(
             typing.cast(typing.Any, self))
-        self._assisted = assisted.Assisted(typing.cast(typing.Any, self))
+        self._assisted = assisted.Assisted(
+            typing.cast(typing.Any, self), self.volume_backed.note_cut)
         self.shutdowns = types.SimpleNamespace(
             kept=lambda uuid: contextlib.nullcontext())
         self.begun: list[snapshots.Snapshot] = []
@@ -284,16 +286,24 @@ class Compute:
         """See whether a guest that is off had shut itself down."""
         snapshot.find_unfreezable('the guest has ended')
 
-    def snapshot_volume(self, cut: abc.Callable[[], None]) -> None:
+    def snapshot_volume(self, cut: abc.Callable[[], None],
+                        snapshot_id: str = 'alone') -> None:
         """Have the guest go on in another file of a volume, for Cinder.
 
         :param cut: notes when
+        :param snapshot_id: Cinder's name of the snapshot
         """
+        # Each of its volumes is called as its snapshot.
+        with self._assisted.requested(self.instance, snapshot_id, snapshot_id):
+            self._snapshot_volume(cut, snapshot_id)
+
+    def _snapshot_volume(self, cut: abc.Callable[[], None],
+                         volume_id: str) -> None:
         self._assisted.create(
             typing.cast(typing.Any, clouds.Context()), self.instance,
             backends.VolumeGuest(
                 self._around.world, self.find_domain(), cut),
-            hypervisors.VOLUME, 'new-file',
+            volume_id, 'new-file',
             lambda guest: typing.cast(backends.VolumeGuest, guest).snapshot(
                 quiesce=True))
 
@@ -345,7 +355,7 @@ class Compute:
             if message.call == 'quiesce':
                 self.volume_backed.quiesce(context, self.instance)
             elif message.call == 'snapshot_volume':
-                self.snapshot_volume(message.note)
+                self.snapshot_volume(message.note, str(message.mapping))
             else:
                 self.unquiesce_instance(
                     context, self.instance, mapping=message.mapping)

@@ -219,9 +219,8 @@ MUTANTS = [
            '        if not self._running:', '        if False:',
            '*mirrored*'),
     Mutant("Cinder's request is never nova-api's", 'assisted',
-           '            if self._host.freezer.spanning.is_open('
-           'instance.uuid):\n                make(',
-           '            if False:\n                make(',
+           '            if holder is not None:\n',
+           '            if False:\n',
            '*volume_backed_and_assisted*'),
     Mutant('a volume snapshot that failed was cut', 'cuts/cinder',
            '        if state == _AVAILABLE:', '        if True:', _VOLUMES),

@@ -34,7 +34,7 @@ class SnapshotPollTest(unittest.TestCase):
         self.looked = threading.Semaphore(0)
 
     def _set_pause(self, pause: float) -> None:
-        self.enterContext(mock.patch.object(cinder, 'CLOSE', pause))
+        self.enterContext(mock.patch.object(cinder, 'PAUSE', pause))
 
     def _ask(self, snapshot_id: str) -> str:
         self.asked.append(snapshot_id)
@@ -78,6 +78,11 @@ class SnapshotPollTest(unittest.TestCase):
         self._wait_for_a_look()
         self.assertEqual({'s2'}, set(self.asked))
 
+    def test_one_is_asked_for_after_the_other(self) -> None:
+        self._start()
+        self._wait_for_a_look()
+        self.assertEqual({'s1'}, set(self.asked))
+
     def test_first_look_comes_with_the_list(self) -> None:
         self._set_pause(test_windows.SOON)
         self.states.update(s1='available', s2='available')
@@ -89,6 +94,23 @@ class SnapshotPollTest(unittest.TestCase):
         self._start()
         self.assertTrue(self.completed.wait(test_windows.SOON))
         self.assertEqual({'s2'}, self._seen())
+
+    def test_what_is_cut_here_is_not_asked_for(self) -> None:
+        self._set_pause(test_windows.SOON)
+        self.watch.note_cut('s1')
+        self.states['s2'] = 'available'
+        self._start()
+        self.assertTrue(self.completed.wait(test_windows.SOON / 2))
+        self.assertEqual(['s2'], self.asked)
+        self.assertEqual({'s1', 's2'}, self._seen())
+
+    def test_cut_that_is_noted_ends_the_wait(self) -> None:
+        self._set_pause(test_windows.SOON)
+        self.states['s1'] = 'available'
+        self._start()
+        self._wait_for_first_look()
+        self.watch.note_cut('s2')
+        self.assertTrue(self.completed.wait(test_windows.SOON / 2))
 
     def test_what_is_seen_later_does_not_count(self) -> None:
         self._start()
@@ -115,8 +137,7 @@ class SnapshotPollTest(unittest.TestCase):
         self.assertFalse(self.completed.is_set())
 
     def _wait_for_first_look(self) -> None:
-        for _ in range(2):
-            self.assertTrue(self.looked.acquire(timeout=test_windows.SOON))
+        self.assertTrue(self.looked.acquire(timeout=test_windows.SOON))
 
     def test_last_look_at_what_is_complete(self) -> None:
         self.states.update(s1='available', s2='available')

@@ -60,17 +60,17 @@ class SpanningWindowsTest(unittest.TestCase):
                       consistency.judge(self.closed[0]).level)
 
     def test_open_from_the_freeze_to_the_thaw(self) -> None:
-        seen: list[bool] = []
+        seen: list[str | None] = []
         for call in ('fsFreeze', 'fsThaw'):
             self.domain.after[call] = lambda: seen.append(
-                self.windows.is_open('uuid'))
-        self.assertFalse(self.windows.is_open('uuid'))
+                self.windows.holder('uuid'))
+        self.assertIsNone(self.windows.holder('uuid'))
         self._open()
-        self.assertTrue(self.windows.is_open('uuid'))
-        self.assertFalse(self.windows.is_open('another'))
+        self.assertEqual('req-1', self.windows.holder('uuid'))
+        self.assertIsNone(self.windows.holder('another'))
         self.windows.close('uuid', 'req-1')
-        self.assertFalse(self.windows.is_open('uuid'))
-        self.assertEqual([False, False], seen)
+        self.assertIsNone(self.windows.holder('uuid'))
+        self.assertEqual([None, None], seen)
 
     def test_closed_once(self) -> None:
         self._open()

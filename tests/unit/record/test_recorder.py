@@ -51,7 +51,7 @@ class RecorderTest(unittest.TestCase):
                 (glance, 'find'), (glance, 'show'), (glance, 'put_away'),
                 (glance, 'record_surely'), (glance, 'forget_record'),
                 (action_events, 'tell_once'), (action_events, 'has_failed'),
-                (volume_snapshots, 'record')):
+                (volume_snapshots, 'record'), (volume_snapshots, 'state')):
             self.calls.attach_mock(self.enterContext(
                 mock.patch.object(module, name, autospec=True)), name)
         self.image = test_glance.image('s1', 's2')
@@ -60,8 +60,10 @@ class RecorderTest(unittest.TestCase):
         self.calls.record_surely.return_value = True
         self.calls.put_away.side_effect = self._put_away
         self.calls.has_failed.return_value = False
+        self.calls.state.return_value = 'available'
         self.options = types.SimpleNamespace(record=True)
-        self.recorder = recorder.Recorder('host', self.options)
+        self.recorder = recorder.Recorder(
+            'host', self.options, mock.Mock())
         self.duty = test_record_duty.new().with_snapshots(
             ('s1', 's2'), test_record_duty.NOW).with_verdict(
                 test_record_duty.HELD)
@@ -96,6 +98,32 @@ class RecorderTest(unittest.TestCase):
             call.args[1] for call in self.calls.record.call_args_list])
         self.calls.put_away.assert_not_called()
         self.calls.tell_once.assert_not_called()
+
+    def _set_states(self, **states: str) -> None:
+        self.calls.state.side_effect = (
+            lambda api, context, snapshot_id: states[snapshot_id])
+
+    def test_label_waits_for_cinders_word(self) -> None:
+        """One that was cut on this host may be complete later, or fail."""
+        self._set_states(s1='available', s2='creating')
+        self.assertIsNone(self._attempt())
+        self._assert_untouched()
+
+    def test_volume_snapshot_that_cinder_never_completes(self) -> None:
+        self._set_states(s1='available', s2='creating')
+        self.assertIn('never completed', str(self._attempt(
+            aged(self.duty, recorder.LATEST_SNAPSHOT))))
+        self.calls.put_away.assert_called_once_with(CONTEXT, 'image')
+
+    def test_volume_snapshot_that_fails_after_its_cut(self) -> None:
+        self._set_states(s1='error', s2='available')
+        self.assertIn('failed to make volume snapshot s1',
+                      str(self._attempt()))
+        self.calls.put_away.assert_called_once_with(CONTEXT, 'image')
+
+    def test_volume_snapshot_that_its_owner_deleted(self) -> None:
+        self._set_states(s1='gone', s2='available')
+        self.assertIn('filesystem', str(self._attempt()))
 
     def test_required_and_lapsed(self) -> None:
         self.assertIn('crash', str(self._attempt(
