@@ -33,6 +33,8 @@ PATIENCE = 180
 #: several servers are looked at.
 LOOK = 0.5
 REQUIRED = 'quiesce-guest'
+#: Milliseconds between two lines that a guest writes.
+INTERVAL = 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,8 +99,13 @@ class Subject:
         self._count = 0
 
     def ready(self) -> None:
-        """Wait until its guest writes and its agent answers."""
+        """Wait until its guest writes and its agent answers.
+
+        From then on it writes less, for there are several, and each line is
+        synchronized: without KVM, they would take a processor.
+        """
         self.user.ready(self.server)
+        self.guest.run(f'echo {INTERVAL} > {guestctl.KNOBS}/writer-interval')
 
     def snapshot(self) -> Attempt:
         """Have an image made, and wait until Nova is done with it."""
