@@ -29,8 +29,8 @@ flood() {
     head -c "$1" /dev/zero | tr '\0' x >&3
 }
 
-# libvirt has closed its end after what it takes for an error, and connects
-# again once this one was closed and opened.
+# After what it takes for an error, libvirt asks nothing more, until this end
+# was closed and opened.
 reopen() {
     exec 3>&-
     exec 3<>"$port"
@@ -45,9 +45,9 @@ synchronize() {
     id=${1##*\"id\":}
     id=${id%%[!0-9]*}
     case $((number % 23)) in
-        7) say "{\"return\": $((id + 1))}" ;;
-        13) say '{"return": "in step"}' ;;
-        19) ;;
+        7) say "{\"return\": $((id + 1))}"; reopen ;;
+        13) say '{"return": "in step"}'; reopen ;;
+        19) sleep 6; reopen ;;
         *) printf '\377{"return": %s}\n' "$id" >&3 ;;
     esac
 }
@@ -85,31 +85,40 @@ answer() {
             printf '{"error": {"class": "GenericError", "desc": "' >&3
             flood 4194304
             say '"}}'
-            reopen
             ;;
         11)
             printf '{"return": [' >&3
             flood 10485760
             say ']}'
-            reopen
             ;;
-        12) deep 100000; say ''; reopen ;;
+        12) deep 100000; say '' ;;
         13) printf '{"return":' >&3 ;;
-        14) ;;
-        15) head -c 4096 /dev/urandom >&3; say ''; reopen ;;
+        14) sleep 4 ;;
+        15) head -c 4096 /dev/urandom >&3; say '' ;;
         16) right "$1"; right "$1"; right "$1" ;;
         17) sleep 3; right "$1" ;;
         18) say '{"event": "RESET"}'; right "$1" ;;
-        19) flood 20971520; reopen ;;
+        19) flood 20971520 ;;
         20) say '{"return": [{"name": "\u0000\u001b[2J", "mountpoint":
             "/\n/x", "type": "ext4", "disk": [{"dev": "../../x"}]}]}' ;;
         21) say '{"return": 0}' ;;
-        *) right "$1" ;;
+        *) right "$1"; return ;;
     esac
+    reopen
 }
 
+# The agent that was killed for it may have the port for a moment longer; and a
+# shell ends where this fails.
+until (exec 3<>"$port") 2> /dev/null; do
+    sleep 1
+done
 exec 3<>"$port"
-while read -r line <&3; do
+while :; do
+    if ! read -r line <&3; then
+        # Nobody is at the other end at the moment.
+        usleep 100000
+        continue
+    fi
     number=$((number + 1))
     case $line in
         *guest-sync*) synchronize "$line" ;;
