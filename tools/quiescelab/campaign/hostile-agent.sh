@@ -19,6 +19,9 @@
 
 number=$1
 port=/dev/virtio-ports/org.qemu.guest_agent.0
+# An answer is one line.
+ROOT='{"return": [{"name": "vda2", "mountpoint": "/", "type": "ext4",'\
+' "disk": []}]}'
 
 say() {
     printf '%s\n' "$1" >&3
@@ -59,9 +62,7 @@ right() {
         *fsfreeze-thaw*) say '{"return": 1}' ;;
         *fsfreeze-status*) say '{"return": "thawed"}' ;;
         *get-fsinfo*)
-            say '{"return": [{"name": "vda2", "mountpoint": "/",
-                "type": "ext4", "disk": []}]}' | tr -d '\n'
-            echo >&3
+            say "$ROOT"
             ;;
         *) say '{"return": {}}' ;;
     esac
