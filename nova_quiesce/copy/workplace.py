@@ -40,6 +40,8 @@ CONF = nova_conf.CONF
 #: How long the path of a unix socket may be, in bytes (``sun_path``).
 _SOCKET_PATH = 107
 _PASS_THROUGH = 0o711
+#: The mode of a scratch file, as libvirt would make it.
+_OWNERS_ALONE = 0o600
 #: What ``tempfile.mkdtemp`` appends to a prefix. There is no "-" in it.
 _RANDOM = re.compile('[a-z0-9_]{8}')
 _LABEL = './seclabel[@model="dac"]/label'
@@ -165,6 +167,8 @@ def _make_scratch(path: str, size: int) -> None:
 
 def _open_up(place: Workplace, domain_xml: str) -> set[int]:
     try:
+        # It will hold what the guest overwrites.
+        os.chmod(place.scratch, _OWNERS_ALONE)
         os.chmod(place.path, _PASS_THROUGH)
         return _hand_over([place.scratch, place.path], domain_xml)
     except OSError as error:

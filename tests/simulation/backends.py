@@ -90,8 +90,8 @@ class RBDVolumeProxy:
         """Protect a snapshot."""
 
 
-class MirroredGuest:
-    """Nova's handle of a guest, whose disk is mirrored.
+class _Guest:
+    """Nova's handle of a guest.
 
     :param world: the world
     :param domain: libvirt's view of the guest
@@ -103,7 +103,12 @@ class MirroredGuest:
         self._world = world
         self._domain = domain
         self._note_cut = note_cut
-        self._is_mirrored = False
+
+
+class MirroredGuest(_Guest):
+    """That of one whose disk is mirrored."""
+
+    _is_mirrored = False
 
     def get_block_device(self, disk: str) -> typing.Self:
         """Return the handle of its disk."""
@@ -125,19 +130,8 @@ class MirroredGuest:
         self._world.point('blockJobAbort: after')
 
 
-class VolumeGuest:
-    """Nova's handle of a guest, whose volume is a file.
-
-    :param world: the world
-    :param domain: libvirt's view of the guest
-    :param note_cut: told of the cut
-    """
-
-    def __init__(self, world: worlds.World, domain: hypervisors.Domain,
-                 note_cut: abc.Callable[[], None]) -> None:
-        self._world = world
-        self._domain = domain
-        self._note_cut = note_cut
+class VolumeGuest(_Guest):
+    """That of one whose volume is a file."""
 
     def get_power_state(self, _host: object) -> int:
         """Tell whether it runs, as Nova has it."""

@@ -70,6 +70,11 @@ class WorkplaceTest(unittest.TestCase):
         self.assertEqual(('qcow2', SIZE),
                          (told['format'], told['virtual-size']))
 
+    def test_scratch_file_is_readable_for_its_owner_alone(self) -> None:
+        with self._new() as place:
+            self.assertEqual(0o600, stat.S_IMODE(
+                os.stat(place.scratch).st_mode))
+
     def test_scratch_file_that_cannot_be_made(self) -> None:
         with mock.patch.dict('os.environ', {'PATH': '/nowhere'}):
             self._assert_unusable('qemu-img: .*No such file')
