@@ -33,7 +33,7 @@ class ConnectionsTest(unittest.TestCase):
 
         def notice() -> None:
             # libvirt tells of it in the thread whose call finds out.
-            host._connection_closed(dead, False, 'it ended')
+            host._close_callback(dead, 'it ended', None)
             error = fixture.libvirt_error(
                 libvirt.VIR_ERR_INTERNAL_ERROR, 'client socket is closed')
             error.err = (error.err[0], libvirt.VIR_FROM_RPC, *error.err[2:])
