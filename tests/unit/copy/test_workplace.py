@@ -78,7 +78,7 @@ class WorkplaceTest(unittest.TestCase):
     def test_scratch_file_that_cannot_be_made(self) -> None:
         with mock.patch.dict('os.environ', {'PATH': '/nowhere'}):
             self._assert_unusable('qemu-img: .*No such file')
-        self._assert_unusable('qemu-img: .*-1', size=-1)
+        self._assert_unusable('qemu-img: .* too large', size=1 << 62)
 
     def _assert_unusable(self, reason: str, size: int = SIZE) -> None:
         with self.assertRaisesRegex(workplace.Unusable, reason):
