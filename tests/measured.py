@@ -12,8 +12,9 @@
 
 """What a guest agent was seen to answer, step by step.
 
-The real guest and the model of it are held against the same: see the tests of
-that name here and among those that need the lab.
+A real guest, of either libvirt and agent, and the model of the older ones are
+held against the same: see ``test_model`` among those that need the lab, and
+among the simulation's.
 """
 
 from collections import abc
@@ -22,8 +23,9 @@ import typing
 
 import libvirt
 
+from nova_quiesce import fixture_replies
+
 ALL = 'as many filesystems as it has'
-_FROZEN = 'disabled: the agent is in frozen state'
 
 
 class Domain(typing.Protocol):
@@ -99,51 +101,63 @@ class Step:
 _FREEZE = Step('fsFreeze', outcome=ALL)
 _THAW = Step('fsThaw', outcome=ALL)
 _NOTHING_TO_THAW = Step('fsThaw', outcome=0)
-_IS_FROZEN = Step('fsInfo', outcome=Failure(
-    libvirt.VIR_ERR_INTERNAL_ERROR, _FROZEN))
-_BUSY = Failure(libvirt.VIR_ERR_AGENT_UNRESPONSIVE,
-                'Guest agent not available for now')
+Sequence = tuple[tuple[Step, ...], tuple[str, ...]]
 
 
 def _limited(seconds: int) -> tuple[Step, ...]:
     return (Step('agentSetResponseTimeout', (seconds, 0), 0),)
 
 
-#: By what each shows: the steps, and the calls of the hook that they cause.
-SEQUENCES: abc.Mapping[str, tuple[tuple[Step, ...], tuple[str, ...]]] = {
-    'what is frozen is thawed': (
-        (_FREEZE, _IS_FROZEN, _THAW), ('freeze', 'thaw')),
-    'a second freeze is refused': (
-        (_FREEZE, Step('fsFreeze', outcome=Failure(
-            libvirt.VIR_ERR_INTERNAL_ERROR, _FROZEN)), _THAW),
-        ('freeze', 'thaw')),
-    'a second thaw runs the hook again': (
-        (_FREEZE, _THAW, _NOTHING_TO_THAW), ('freeze', 'thaw', 'thaw')),
-    'a freeze whose time is up can land later': (
-        (Step('slow_freeze', (4,)), *_limited(1),
-         Step('fsFreeze', outcome=_BUSY), Step('fsThaw', outcome=_BUSY),
-         Step('wait', (4,)), *_limited(5), _IS_FROZEN,
-         Step('fsThaw', outcome=ALL)), ('freeze', 'thaw')),
-    'a freeze outlives its agent': (
-        (_FREEZE, Step('kill_agent'), _IS_FROZEN, _THAW), ('freeze', 'thaw')),
-    'a reset ends a freeze': (
-        (_FREEZE, Step('reset_guest'), _NOTHING_TO_THAW), ('thaw',)),
-    'no job can be described or ended where there is none': (
-        (Step('backupGetXMLDesc', outcome=Failure(
-            libvirt.VIR_ERR_NO_DOMAIN_BACKUP, 'no domain backup job')),
-         Step('abortJob', outcome=Failure(
-             libvirt.VIR_ERR_OPERATION_INVALID, 'no job is active'))), ()),
-}
+def _failure(error: libvirt.libvirtError) -> Failure:
+    return Failure(error.get_error_code(), str(error))
 
 
-def problems(domain: Domain, hand: Hand, name: str) -> abc.Iterator[str]:
+def sequences(words: fixture_replies.Replies) -> abc.Mapping[str, Sequence]:
+    """List what was done to a guest, and what came of it.
+
+    :param words: of its libvirt and its agent
+    :returns: by what each shows: the steps, and the calls of the hook that
+        they cause
+    """
+    is_frozen = Step('fsInfo', outcome=_failure(
+        words.is_frozen('guest-get-fsinfo')))
+    return {
+        'what is frozen is thawed': (
+            (_FREEZE, is_frozen, _THAW), ('freeze', 'thaw')),
+        'a second freeze is refused': (
+            (_FREEZE, Step('fsFreeze', outcome=_failure(
+                words.is_frozen('guest-fsfreeze-freeze'))), _THAW),
+            ('freeze', 'thaw')),
+        'a second thaw runs the hook again': (
+            (_FREEZE, _THAW, _NOTHING_TO_THAW), ('freeze', 'thaw', 'thaw')),
+        'a freeze whose time is up can land later': (
+            (Step('slow_freeze', (4,)), *_limited(1),
+             Step('fsFreeze', outcome=_failure(words.no_answer(1))),
+             Step('fsThaw', outcome=_failure(words.no_answer(1, False))),
+             Step('wait', (4,)), *_limited(5), is_frozen,
+             Step('fsThaw', outcome=ALL)), ('freeze', 'thaw')),
+        'a freeze outlives its agent': (
+            (_FREEZE, Step('kill_agent'), is_frozen, _THAW),
+            ('freeze', 'thaw')),
+        'a reset ends a freeze': (
+            (_FREEZE, Step('reset_guest'), _NOTHING_TO_THAW), ('thaw',)),
+        'no job can be described or ended where there is none': (
+            (Step('backupGetXMLDesc', outcome=Failure(
+                libvirt.VIR_ERR_NO_DOMAIN_BACKUP, 'no domain backup job')),
+             Step('abortJob', outcome=Failure(
+                 libvirt.VIR_ERR_OPERATION_INVALID, 'no job is active'))), ()),
+    }
+
+
+def problems(domain: Domain, hand: Hand,
+             sequence: Sequence) -> abc.Iterator[str]:
     """Take the steps of a sequence, and yield what is not as it was seen.
 
     :param domain: the guest's, which is thawed
     :param hand: does what is done to the guest
-    :param name: the sequence's
+    :param sequence: the sequence
     """
-    steps, hooks = SEQUENCES[name]
+    steps, hooks = sequence
     before = len(hand.hooks())
     filesystems = len(domain.fsInfo())
     for number, step in enumerate(steps):

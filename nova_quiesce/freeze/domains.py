@@ -148,14 +148,22 @@ def presence_of(lookup: Lookup) -> Presence:
     :raises HypervisorUnreachable: that cannot be told
     """
     try:
-        domain = lookup()
-        number = domain.ID()
-        if number >= 0:
-            return Presence(number, is_new=domain.state()[:2] == _ANEW)
-        return Presence(None, is_saved=bool(domain.hasManagedSaveImage()))
+        # What is restored between the two questions of one look is neither;
+        # the second look finds it.
+        return _look(lookup) or _look(lookup) or Presence(None)
     except errors.GuestGone:
         return Presence(None)
     except libvirt.libvirtError as error:
         if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
             return Presence(None)
         raise errors.HypervisorUnreachable() from error
+
+
+def _look(lookup: Lookup) -> Presence | None:
+    domain = lookup()
+    number = domain.ID()
+    if number >= 0:
+        return Presence(number, is_new=domain.state()[:2] == _ANEW)
+    if domain.hasManagedSaveImage():
+        return Presence(None, is_saved=True)
+    return None

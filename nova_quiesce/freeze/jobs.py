@@ -122,6 +122,14 @@ def end(domain: domains.Domain, files: Files, machine: machines.Machine,
     :returns: whether it is known that the job is not there any more
     :raises libvirtError: it cannot be told
     """
+    # A second call that libvirt carries out late would end the job after this
+    # one, whosever that is.
+    with machine.turn(files.scratch):
+        return _end(domain, files, machine, is_repeated)
+
+
+def _end(domain: domains.Domain, files: Files, machine: machines.Machine,
+         is_repeated: bool) -> bool:
     if not is_active(domain, files):
         if is_repeated:
             _let_go_on(domain)

@@ -22,6 +22,7 @@ import datetime
 import threading
 import time
 import typing
+import weakref
 
 _BOOT_ID = '/proc/sys/kernel/random/boot_id'
 
@@ -73,6 +74,12 @@ class Machine(typing.Protocol):
     def lock(self) -> contextlib.AbstractContextManager[object]:
         """Make a new lock, to be held for a ``with`` block."""
 
+    def turn(self, name: str) -> contextlib.AbstractContextManager[object]:
+        """Return the lock that all threads of this process share by its name.
+
+        :param name: of what only one of them may do at a time
+        """
+
     def start(self, name: str, target: abc.Callable[..., object],
               *arguments: object) -> Task:
         """Run something in a thread that keeps no process alive.
@@ -84,6 +91,11 @@ class Machine(typing.Protocol):
 
 class RealMachine:
     """The machine that this process runs on."""
+
+    def __init__(self) -> None:
+        self._turns: weakref.WeakValueDictionary[str, threading.Lock] = (
+            weakref.WeakValueDictionary())
+        self._turning = threading.Lock()
 
     def monotonic(self) -> float:
         """Return the seconds of this boot's CLOCK_MONOTONIC."""
@@ -109,6 +121,11 @@ class RealMachine:
     def lock(self) -> contextlib.AbstractContextManager[object]:
         """Make a new lock, to be held for a ``with`` block."""
         return threading.Lock()
+
+    def turn(self, name: str) -> contextlib.AbstractContextManager[object]:
+        """Return the lock of a name, which goes once nobody has it."""
+        with self._turning:
+            return self._turns.setdefault(name, threading.Lock())
 
     def start(self, name: str, target: abc.Callable[..., object],
               *arguments: object) -> Task:

@@ -50,7 +50,7 @@ class Guest:
     :ivar thawed_at: when it was thawed last, whoever did
     :ivar honest_from: when its agent begins to tell the truth
     :ivar overdue: for how many seconds it was frozen, once its agent told the
-        truth
+        truth, and had done what it was sent before
     :ivar is_denied: whether its agent denied that it is frozen, or is to be:
         then nobody can know
     :ivar is_vouched: whether its agent vouched for a freeze that was not
@@ -81,6 +81,8 @@ class Guest:
             hostility.until if hostility else 0)
         self.overdue = 0.0
         self._busy_until = scheduler.now
+        #: When it has done what it was sent before it was honest.
+        self._free_from = scheduler.now
         self._pending = 0
         #: Seconds after a freeze at which it is undone, without a word; and
         #: whether it is frozen again after that.
@@ -118,7 +120,7 @@ class Guest:
             self.tell('the guest is thawed')
             if not self.is_denied:
                 self.overdue = max(self.overdue, self.scheduler.now - max(
-                    self.frozen_since, self.honest_from))
+                    self.frozen_since, self.honest_from, self._free_from))
             self.frozen_since, self.thawed_at = None, self.scheduler.now
             self.is_denied = False
         return count
@@ -174,6 +176,8 @@ class Guest:
         """
         self._pending += 1
         self._busy_until = self.scheduler.now + self.busy_for() + seconds
+        if not self.is_honest():
+            self._free_from = self._busy_until
         seconds = self.busy_for()
 
         def do() -> None:

@@ -18,14 +18,12 @@ import typing
 from quiescelab import api
 from quiescelab import guestctl
 from quiescelab import lab as running
+from quiescelab import migrations
 from quiescelab import servers
 from quiescelab import waiting
 
 from tests.integration import base
 
-#: Of a live migration of a guest without KVM, on a busy machine.
-MOVE_SECONDS = 60
-SETTLED = ('completed', 'error', 'failed', 'cancelled')
 REFUSED = 'Migration pre-check error'
 
 
@@ -42,12 +40,14 @@ class TwoHostsTestCase(base.LabTestCase):
 
     second: running.Host
     admin: servers.User
+    migrations: migrations.Migrations
 
     @classmethod
     def prepare(cls) -> None:
         """Start the second host, once the server is on the first one."""
         super().prepare()
         cls.admin = servers.User(cls.lab.client('admin'))
+        cls.migrations = migrations.Migrations(cls.admin)
         cls.second = cls.enterClassContext(cls.lab.second_host(
             cls.second_options))
         # As long as there is somebody to do it.
@@ -78,8 +78,8 @@ class TwoHostsTestCase(base.LabTestCase):
         :returns: why it was refused; None where it came to pass
         """
         self.ask_to_move_to(host)
-        waiting.wait(self._is_settled, MOVE_SECONDS, 'the migration', 0.2)
-        if self._nova_knows()['OS-EXT-SRV-ATTR:host'] == host.name:
+        self.migrations.wait(self.server)
+        if self.migrations.host_of(self.server) == host.name:
             self.arrive_at(host)
             return None
         waiting.wait(lambda: self._failures() != [], base.SOON,
@@ -88,16 +88,14 @@ class TwoHostsTestCase(base.LabTestCase):
 
     def ask_to_move_to(self, host: running.Host) -> None:
         """Ask for the server's live migration, as an operator."""
-        self.admin.act(self.server, 'os-migrateLive', {
-            'host': host.name, 'block_migration': 'auto'})
+        self.migrations.ask(self.server, host.name)
 
     def evacuate_to(self, host: running.Host) -> None:
         """Have the server of a host that failed start on another one."""
         self.admin.act(self.server, 'evacuate', {'host': host.name})
         waiting.wait(lambda: self._nova_knows()['OS-EXT-STS:task_state'] is
                      None, servers.BOOT_SECONDS, 'the evacuation')
-        self.assertEqual(host.name,
-                         self._nova_knows()['OS-EXT-SRV-ATTR:host'])
+        self.assertEqual(host.name, self.migrations.host_of(self.server))
         self.arrive_at(host)
 
     def arrive_at(self, host: running.Host) -> None:
@@ -126,16 +124,6 @@ class TwoHostsTestCase(base.LabTestCase):
         # Of the latest request, with details, which operators see.
         return [event['details'] for event in self.admin.events(self.server)
                 if event['result'] == 'Error']
-
-    def _is_settled(self) -> bool:
-        # Nova notes a migration before it is done with the server, and goes
-        # on to clean up after that.
-        if self._nova_knows()['OS-EXT-STS:task_state'] is not None:
-            return False
-        latest = self.admin.api.get(
-            'nova', '/v2.1/os-migrations?instance_uuid=%s'
-            % self.server['id'])['migrations'][0]
-        return latest['status'] in SETTLED
 
     def _nova_knows(self) -> api.Json:
         return self.admin.show(self.server)

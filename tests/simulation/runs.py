@@ -113,6 +113,7 @@ class Run:
         self.problems: list[str] = []
         self.record: consistency.Record | None = None
         self.was_killed = False
+        self._is_operated = False
         self.cut_point = 0
         self.pool = backends.Pool(self)
         self._cut: float | None = None
@@ -201,13 +202,25 @@ class Run:
         self.glance.delete_made()
 
     def operate(self, operation: worlds.Fault) -> None:
-        """Have nova-compute do something else to the instance."""
+        """Have nova-compute do something else to the instance.
+
+        While it does, nova-api refuses all else.
+        """
+        if self._is_operated:
+            return
+        self._is_operated = True
+
+        def do(compute: hosts.Compute) -> None:
+            try:
+                _OPERATIONS[operation](self, compute)
+            finally:
+                self._is_operated = False
+
         def wait_and_do() -> None:
             self.world.scheduler.wait(lambda: self.compute is not None)
             compute = self.compute
             assert compute is not None
-            compute.machine.start(
-                'operation', _OPERATIONS[operation], self, compute)
+            compute.machine.start('operation', do, compute)
 
         self.world.scheduler.start(
             self.world.operator, 'tenant', wait_and_do)

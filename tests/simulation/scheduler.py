@@ -54,6 +54,8 @@ class Process:
         self.name = name
         self.is_dead = False
         self.stopped_until = 0.0
+        #: Those that its tasks share, by their names.
+        self.turns: dict[str, _Lock] = {}
 
     def __repr__(self) -> str:
         return self.name
@@ -285,6 +287,10 @@ class SimulatedMachine:
     def lock(self) -> _Lock:
         """Make a new lock, to be held for a ``with`` block."""
         return _Lock(self._scheduler)
+
+    def turn(self, name: str) -> _Lock:
+        """Return the lock of a name of this process's."""
+        return self._process.turns.setdefault(name, _Lock(self._scheduler))
 
     def start(self, name: str, target: abc.Callable[..., object],
               *arguments: object) -> Task:

@@ -15,6 +15,7 @@
 import typing
 import unittest
 
+from nova_quiesce import fixture
 from tests import measured
 from tests.simulation import guests
 from tests.simulation import hypervisors
@@ -51,11 +52,11 @@ class _Hand:
 class ModelTest(unittest.TestCase):
 
     def test_all_that_was_measured(self) -> None:
-        for name in measured.SEQUENCES:
+        for name, sequence in measured.sequences(fixture.OLDER).items():
             with self.subTest(name):
-                self.assertEqual([], self._problems(name))
+                self.assertEqual([], self._problems(sequence))
 
-    def _problems(self, name: str) -> list[str]:
+    def _problems(self, sequence: measured.Sequence) -> list[str]:
         world = worlds.World(0, {}, has_guard=True)
         self.addCleanup(world.scheduler.close)
         guest = guests.Guest(world)
@@ -67,7 +68,7 @@ class ModelTest(unittest.TestCase):
             domain.agentSetResponseTimeout(_LIMIT)
             found.extend(measured.problems(
                 typing.cast(measured.Domain, domain), _Hand(world, guest),
-                name))
+                sequence))
 
         world.scheduler.start(world.operator, 'test', take)
         world.scheduler.run(world.scheduler.now + 100)

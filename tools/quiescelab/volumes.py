@@ -155,7 +155,11 @@ class Owner:
 
 
 def of_image(image: Mapping[str, Any]) -> list[str]:
-    """Return the ids of the volume snapshots that an image stands for."""
+    """Return the ids of the volume snapshots that an image stands for.
+
+    :returns: the root disk's first; nova-api lists them in any order
+    """
     mapping = json.loads(image.get('block_device_mapping') or '[]')
-    return [entry['snapshot_id'] for entry in mapping
-            if entry.get('snapshot_id')]
+    return [entry['snapshot_id'] for entry in sorted(
+        mapping, key=lambda entry: entry.get('boot_index') != 0)
+        if entry.get('snapshot_id')]

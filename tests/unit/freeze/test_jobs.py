@@ -12,6 +12,8 @@
 
 """Ending a backup job."""
 
+from concurrent import futures
+import threading
 import unittest
 from unittest import mock
 
@@ -71,6 +73,25 @@ class EndTest(unittest.TestCase):
             self.domain.backup = job
             self.assertTrue(self._end())
             self.assertEqual(job, self.domain.backup)
+
+    def test_two_at_once(self) -> None:
+        """A call that comes late would end somebody else's job."""
+        calls, go_on = threading.Semaphore(0), threading.Event()
+        abort = self.domain.abortJob
+
+        def abort_later() -> int:
+            calls.release()
+            go_on.wait(10)
+            return abort()
+
+        with (mock.patch.object(self.domain, 'abortJob', abort_later),
+              futures.ThreadPoolExecutor(2) as pool):
+            both = [pool.submit(self._end) for _ in range(2)]
+            self.assertTrue(calls.acquire(timeout=10))
+            self.assertFalse(calls.acquire(timeout=0.1))
+            go_on.set()
+        self.assertEqual([True, True], [one.result() for one in both])
+        self.assertFalse(calls.acquire(blocking=False))
 
     def test_no_job(self) -> None:
         self.domain.backup = None

@@ -14,12 +14,18 @@
 
 from collections.abc import Callable, Iterator
 import contextlib
+import functools
 import time
 
 from quiescelab.campaign import subjects
+from quiescelab import errors
 from quiescelab import guestctl
 from quiescelab import lab as running
+from quiescelab import migrations
 from quiescelab import proc
+from quiescelab import servers
+from quiescelab.services import second
+from quiescelab import waiting
 
 COMPUTE, LIBVIRTD = 'nova-compute', 'libvirtd'
 GUARD = 'nova_quiesce.freeze.guard'
@@ -106,6 +112,27 @@ def reset_guest(_lab: running.Lab, subject: subjects.Subject,
         subject.guest.virsh('reset')
 
 
+def migrate(lab: running.Lab, subject: subjects.Subject,
+            _seconds: float) -> None:
+    """Migrate the server, alive, as soon as nova-api lets it; and back."""
+    operator = migrations.Migrations(servers.User(lab.client('admin')))
+    for host in (second.NAME, lab.host.name):
+        waiting.wait(functools.partial(_accepts, operator, subject, host),
+                     subjects.PATIENCE, 'the migration to be accepted')
+        operator.wait(subject.server)
+
+
+def _accepts(operator: migrations.Migrations, subject: subjects.Subject,
+             host: str) -> bool:
+    try:
+        operator.ask(subject.server, host)
+    except errors.LabError as error:
+        if ': 409 ' in str(error):
+            return False
+        raise
+    return True
+
+
 @contextlib.contextmanager
 def _dead(lab: running.Lab, name: str) -> Iterator[None]:
     main = lab.process(name)
@@ -131,6 +158,11 @@ ALL: dict[str, Disturbance] = {
     'the agent is killed': kill_agent,
     'the agent is dead for a while': hold_agent,
     'the guest is reset': reset_guest,
+}
+
+#: The same, with a second compute host.
+WITH_TWO_HOSTS: dict[str, Disturbance] = {
+    'it is migrated, and back': migrate,
 }
 
 #: What a hook can do, by what it is called; it has to be told before a

@@ -65,6 +65,7 @@ def run(lab: running.Lab, answers: int, seed: int) -> int:
     """
     screen = console.Console()
     watch = resources.Watch(lab)
+    judge = judgement.Judge(lab)
     with (lab.compute_options(OPTIONS),
           subjects.booted(tenant.Tenant(lab), KINDS) as (hostile, well)):
         for _ in range(WARM):
@@ -78,7 +79,7 @@ def run(lab: running.Lab, answers: int, seed: int) -> int:
             given = _given(lab, hostile) - seed
         screen.say(f'beside an agent that gave {given} answers: '
                    f'{_times(beside)}')
-        broken = _judge(lab, screen, harm, alone + beside)
+        broken = _judge(judge, screen, harm, alone + beside)
         watch.look()
         screen.say(watch.longest())
         broken += watch.growth(MORE_MIB)
@@ -135,10 +136,9 @@ def _given(lab: running.Lab, hostile: subjects.Subject) -> int:
     return int(found[-1]) if found else 0
 
 
-def _judge(lab: running.Lab, screen: console.Console,
+def _judge(judge: judgement.Judge, screen: console.Console,
            harm: list[subjects.Attempt],
            taken: list[subjects.Attempt]) -> list[str]:
-    judge = judgement.Judge(lab)
     servers = [harm[0].subject, taken[0].subject]
     broken = [text for server in servers
               for text in judge.judge_guest(server)]

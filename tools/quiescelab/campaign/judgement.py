@@ -68,11 +68,14 @@ class Judge:
     killed owes its record for a day.
 
     :param lab: the lab, which is whole again
+    :param more_hosts: the compute hosts that it has besides its own
     """
 
-    def __init__(self, lab: running.Lab) -> None:
+    def __init__(self, lab: running.Lab,
+                 more_hosts: Sequence[running.Host] = ()) -> None:
         self._lab = lab
-        self._before = {what: look(lab.host) for what, look in REMAINS.items()}
+        self._hosts = (lab.host, *more_hosts)
+        self._before = {what: self._all(what) for what in REMAINS}
 
     def judge(self, attempt: subjects.Attempt,
               is_calm: bool) -> Outcome:
@@ -168,8 +171,11 @@ class Judge:
         for text in _judge_hooks(subject.guest.hook_log()):
             yield f'{subject.kind.name}: {text}'
 
+    def _all(self, what: str) -> list[object]:
+        return [one for host in self._hosts for one in REMAINS[what](host)]
+
     def _left(self, what: str) -> list[object]:
-        return [one for one in REMAINS[what](self._lab.host)
+        return [one for one in self._all(what)
                 if one not in self._before[what]]
 
     def _is_over(self, what: str) -> bool:

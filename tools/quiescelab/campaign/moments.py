@@ -87,7 +87,7 @@ def copying(lab: running.Lab,
 ALL: dict[str, tuple[Moment, tuple[str, ...]]] = {
     'freezing': (freezing, ('image-backed', 'nfs')),
     'frozen': (frozen, ('volume-backed',)),
-    'thawing': (thawing, ('image-backed',)),
+    'thawing': (thawing, ('image-backed', 'volume-backed')),
     'copying': (copying, ('image-backed',)),
 }
 
