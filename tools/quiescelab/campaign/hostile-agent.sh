@@ -48,9 +48,9 @@ synchronize() {
     id=${1##*\"id\":}
     id=${id%%[!0-9]*}
     case $((number % 23)) in
-        7) say "{\"return\": $((id + 1))}"; reopen ;;
-        13) say '{"return": "in step"}'; reopen ;;
-        19) sleep 6; reopen ;;
+        7) say "{\"return\": $((id + 1))}"; return 1 ;;
+        13) say '{"return": "in step"}'; return 1 ;;
+        19) sleep 6; return 1 ;;
         *)
             # libvirt takes the byte for garbage where it did not ask for it.
             case $1 in *guest-sync-delimited*) printf '\377' >&3 ;; esac
@@ -107,9 +107,29 @@ answer() {
         20) say '{"return": [{"name": "\u0000\u001b[2J", "mountpoint":
             "/\n/x", "type": "ext4", "disk": [{"dev": "../../x"}]}]}' ;;
         21) say '{"return": 0}' ;;
-        *) right "$1"; return ;;
+        *) right "$1"; return 0 ;;
     esac
-    reopen
+    return 1
+}
+
+# Answer, and tell whether that was as it should be.
+respond() {
+    case $1 in
+        *guest-sync*) synchronize "$1" ;;
+        *) answer "$1" ;;
+    esac
+}
+
+# Wait for a process, for some seconds; where libvirt reads no more, nobody can
+# write all of a flood.
+await() {
+    looks=0
+    while [ $looks -lt 800 ] && kill -0 "$1" 2> /dev/null; do
+        usleep 10000
+        looks=$((looks + 1))
+    done
+    kill -9 "$1" 2> /dev/null && killall -9 head tr 2> /dev/null
+    wait "$1"
 }
 
 # The agent that was killed for it may have the port for a moment longer; and a
@@ -125,9 +145,7 @@ while :; do
         continue
     fi
     number=$((number + 1))
-    case $line in
-        *guest-sync*) synchronize "$line" ;;
-        *) answer "$line" ;;
-    esac
+    respond "$line" &
+    await $! || reopen
     echo "quiesce-hostile $number" > /dev/console
 done
