@@ -120,16 +120,21 @@ respond() {
     esac
 }
 
-# Wait for a process, for some seconds; where libvirt reads no more, nobody can
-# write all of a flood.
-await() {
-    looks=0
-    while [ $looks -lt 800 ] && kill -0 "$1" 2> /dev/null; do
-        usleep 10000
-        looks=$((looks + 1))
-    done
-    kill -9 "$1" 2> /dev/null && killall -9 head tr 2> /dev/null
-    wait "$1"
+# Do the same, for some seconds at most: where libvirt reads no more, nobody
+# can write all of a flood.
+respond_in_time() {
+    respond "$1" &
+    answer=$!
+    (
+        sleep 8
+        kill -9 "$answer"
+        killall -9 head tr
+    ) > /dev/null 2>&1 &
+    limit=$!
+    wait "$answer"
+    result=$?
+    kill -9 "$limit" 2> /dev/null
+    return $result
 }
 
 # The agent that was killed for it may have the port for a moment longer; and a
@@ -145,7 +150,6 @@ while :; do
         continue
     fi
     number=$((number + 1))
-    respond "$line" &
-    await $! || reopen
+    respond_in_time "$line" || reopen
     echo "quiesce-hostile $number" > /dev/console
 done
