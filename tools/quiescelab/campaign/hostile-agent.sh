@@ -27,6 +27,15 @@ say() {
     printf '%s\n' "$1" >&3
 }
 
+# One process at a time has the port; the one before may be about to end. A
+# shell ends where this fails.
+open_port() {
+    until (exec 3<>"$port") 2> /dev/null; do
+        usleep 100000
+    done
+    exec 3<>"$port"
+}
+
 # As many bytes of one letter.
 flood() {
     head -c "$1" /dev/zero | tr '\0' x >&3
@@ -36,7 +45,7 @@ flood() {
 # was closed and opened.
 reopen() {
     exec 3>&-
-    exec 3<>"$port"
+    open_port
 }
 
 deep() {
@@ -129,7 +138,7 @@ respond_in_time() {
         sleep 8
         kill -9 "$answer"
         killall -9 head tr
-    ) > /dev/null 2>&1 &
+    ) > /dev/null 2>&1 3>&- &
     limit=$!
     wait "$answer"
     result=$?
@@ -137,12 +146,7 @@ respond_in_time() {
     return $result
 }
 
-# The agent that was killed for it may have the port for a moment longer; and a
-# shell ends where this fails.
-until (exec 3<>"$port") 2> /dev/null; do
-    sleep 1
-done
-exec 3<>"$port"
+open_port
 while :; do
     if ! read -r line <&3; then
         # Nobody is at the other end at the moment.
