@@ -136,8 +136,9 @@ respond_in_time() {
     answer=$!
     (
         sleep 8
-        kill -9 "$answer"
+        # Once the answer has ended, this does not go on.
         killall -9 head tr
+        kill -9 "$answer"
     ) > /dev/null 2>&1 3>&- &
     limit=$!
     wait "$answer"
