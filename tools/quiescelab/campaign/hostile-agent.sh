@@ -149,9 +149,11 @@ respond_in_time() {
 
 open_port
 while :; do
-    if ! read -r line <&3; then
-        # Nobody is at the other end at the moment.
-        usleep 100000
+    if ! read -r -t 5 line <&3; then
+        # Nobody is at the other end, or they gave up at the rest of an answer
+        # from before this was opened.
+        sleep 1
+        reopen
         continue
     fi
     number=$((number + 1))
