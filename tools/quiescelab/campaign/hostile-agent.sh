@@ -149,6 +149,8 @@ respond_in_time() {
 
 open_port
 while :; do
+    # The guest's shell is busybox's.
+    # shellcheck disable=SC3045
     if ! read -r -t 5 line <&3; then
         # Nobody is at the other end, or they gave up at the rest of an answer
         # from before this was opened.
