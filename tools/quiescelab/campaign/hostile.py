@@ -12,12 +12,12 @@
 
 """A guest whose agent means harm, beside one that is well.
 
-A program in place of the agent gives answers of all kinds. Meanwhile another
-server is snapshotted: it must not notice.
+A program in place of the agent of some servers gives answers of all kinds.
+Meanwhile another server is snapshotted: it must not notice.
 """
 
 import collections
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import concurrent.futures
 import contextlib
 import pathlib
@@ -39,10 +39,11 @@ PROGRAM = pathlib.Path(__file__).with_name('hostile-agent.sh')
 PLACE = f'{guestctl.KNOBS}/hostile-agent'
 #: Seconds for which the usual agent is kept away at most.
 AWAY = 24 * 3600
-#: Snapshots of the one that is well, with nothing beside it: until all is
-#: loaded, and those that count.
+#: Snapshots of the one that is well: until all is loaded, and of each kind of
+#: those that count.
 WARM, ALONE = 2, 12
-#: What its snapshots may take beside the other one, compared with that.
+#: What its snapshots may take beside agents that do harm, compared with what
+#: they take beside the same ones before.
 SLOWER = 1.5
 #: MiB by which nova-compute may grow.
 MORE_MIB = 64
@@ -50,16 +51,20 @@ MORE_MIB = 64
 #: for as long.
 OPTIONS = {'quiesce': {
     'agent_timeout': 2, 'freeze_timeout': 3, 'thaw_timeout': 3}}
-KINDS = (subjects.Kind('hostile', images.PREFERRED),
-         subjects.Kind('well', subjects.REQUIRED))
+WELL = subjects.Kind('well', subjects.REQUIRED)
+#: Several, because most of their time is waiting.
+HOSTILE = tuple(subjects.Kind(f'hostile-{number}', images.PREFERRED)
+                for number in range(3))
+#: The distance of their first answers.
+APART = 1000000
 
 
 def run(lab: running.Lab, answers: int, seed: int) -> int:
     """Run it, and tell.
 
     :param lab: a lab that is up
-    :param answers: that the agent gives at least
-    :param seed: the number of its first answer, which decides on all
+    :param answers: that the agents give at least
+    :param seed: the number of the first answer, which decides on all
     :returns: 0
     :raises LabError: a promise was broken
     """
@@ -67,49 +72,60 @@ def run(lab: running.Lab, answers: int, seed: int) -> int:
     watch = resources.Watch(lab)
     judge = judgement.Judge(lab)
     with (lab.compute_options(OPTIONS),
-          subjects.booted(tenant.Tenant(lab), KINDS) as (hostile, well)):
+          subjects.booted(tenant.Tenant(lab), (WELL, *HOSTILE)) as (
+              well, *hostile)):
         for _ in range(WARM):
             well.snapshot()
         alone = [well.snapshot() for _ in range(ALONE)]
         screen.say(f'alone, a snapshot takes {_times(alone)}')
+        # Whoever copies disks beside it takes processors, harm or not.
+        honest, control = _beside(hostile, well, lambda: True)
+        screen.say(f'beside {len(hostile)} agents that do their work: '
+                   f'{_times(control)}')
         watch.look()
-        with _replaced(hostile, seed):
+        with contextlib.ExitStack() as ending:
+            seeds = {one: seed + place * APART
+                     for place, one in enumerate(hostile)}
+            for one in hostile:
+                ending.enter_context(_replaced(one, seeds[one]))
             harm, beside = _beside(
-                hostile, well, lambda: _given(lab, hostile) - seed >= answers)
-            given = _given(lab, hostile) - seed
-        screen.say(f'beside an agent that gave {given} answers: '
+                hostile, well, lambda: _given(lab, seeds) >= answers)
+            given = _given(lab, seeds)
+        screen.say(f'beside {len(hostile)} agents that gave {given} answers: '
                    f'{_times(beside)}')
-        broken = _judge(judge, screen, harm, alone + beside)
+        broken = _judge(judge, screen, harm,
+                        [*alone, *honest, *control, *beside])
         watch.look()
         screen.say(watch.longest())
         broken += watch.growth(MORE_MIB)
-        if _middle(beside) > SLOWER * _middle(alone):
+        if _middle(beside) > SLOWER * _middle(control):
             broken.append('the other server was slowed down')
     if broken:
         raise errors.LabError('\n'.join(['promises broken:', *broken]))
     return 0
 
 
-def _beside(hostile: subjects.Subject, well: subjects.Subject,
+def _beside(hostile: Sequence[subjects.Subject], well: subjects.Subject,
             is_enough: Callable[[], bool]
             ) -> tuple[list[subjects.Attempt], list[subjects.Attempt]]:
     over = threading.Event()
     harm: list[subjects.Attempt] = []
 
-    def do_harm() -> None:
+    def do_harm(one: subjects.Subject) -> None:
         while not over.is_set():
-            harm.append(hostile.snapshot())
+            harm.append(one.snapshot())
 
     taken: list[subjects.Attempt] = []
-    with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        doing = pool.submit(do_harm)
+    with concurrent.futures.ThreadPoolExecutor(len(hostile)) as pool:
+        doing = [pool.submit(do_harm, one) for one in hostile]
         try:
-            while not doing.done() and (
+            while not any(one.done() for one in doing) and (
                     not is_enough() or len(taken) < ALONE):
                 taken.append(well.snapshot())
         finally:
             over.set()
-        doing.result()
+        for one in doing:
+            one.result()
     return harm, taken
 
 
@@ -129,17 +145,21 @@ def _replaced(hostile: subjects.Subject, seed: int) -> Iterator[None]:
         guest.release_agent()
 
 
-def _given(lab: running.Lab, hostile: subjects.Subject) -> int:
-    log = (lab.host.paths.data('nova') / 'instances' / hostile.server['id'] /
-           'console.log')
-    found = re.findall(rb'quiesce-hostile (\d+)', log.read_bytes())
-    return int(found[-1]) if found else 0
+def _given(lab: running.Lab, seeds: Mapping[subjects.Subject, int]) -> int:
+    """Count the answers, of which each has the number after the one before."""
+    instances = lab.host.paths.data('nova') / 'instances'
+    count = 0
+    for hostile, seed in seeds.items():
+        log = instances / hostile.server['id'] / 'console.log'
+        found = re.findall(rb'quiesce-hostile (\d+)', log.read_bytes())
+        count += int(found[-1]) - seed if found else 0
+    return count
 
 
 def _judge(judge: judgement.Judge, screen: console.Console,
            harm: list[subjects.Attempt],
            taken: list[subjects.Attempt]) -> list[str]:
-    servers = [harm[0].subject, taken[0].subject]
+    servers = list(dict.fromkeys(one.subject for one in [*harm, *taken]))
     broken = [text for server in servers
               for text in judge.judge_guest(server)]
     broken += judge.judge_host(servers)
