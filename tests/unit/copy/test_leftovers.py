@@ -23,7 +23,9 @@ import libvirt
 
 from nova_quiesce.copy import leftovers
 from nova_quiesce.copy import workplace
+from nova_quiesce import exception
 from nova_quiesce import fixture
+from nova_quiesce.freeze import jobs
 from nova_quiesce.freeze import leased_jobs
 
 PLACES = workplace.Places('/place', 'host')
@@ -111,6 +113,36 @@ class GoOnTest(unittest.TestCase):
         with self.assertLogs('nova_quiesce.copy.leftovers', 'ERROR'):
             remove()
         self.assertTrue(os.path.exists(self.path))
+
+
+class MakeWayTest(unittest.TestCase):
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.domain = fixture.FakeDomain()
+        scratch = self.enterContext(tempfile.TemporaryDirectory())
+        self.enterContext(mock.patch.object(
+            workplace, 'of_this_host', autospec=True,
+            return_value=workplace.Places(scratch, 'host')))
+        self.domain.backup = job_in(os.path.join(
+            scratch, 'quiesce-host-abcd_123'))
+        self.tries = self.enterContext(mock.patch.object(
+            jobs, 'end', autospec=True, return_value=False))
+
+    def test_job_that_ends_late(self) -> None:
+        def end(*_arguments: object) -> bool:
+            if self.tries.call_count == 3:
+                self.domain.backup = None
+            return False
+
+        self.tries.side_effect = end
+        leftovers.make_way(self.domain)
+        self.assertEqual(3, self.tries.call_count)
+
+    def test_job_that_does_not_end(self) -> None:
+        with self.assertRaises(exception.JobLeftBehind):
+            leftovers.make_way(self.domain)
+        self.assertIsNotNone(self.domain.backup)
 
 
 class EndTest(unittest.TestCase):
