@@ -222,11 +222,12 @@ class ImageBacked:
         export = disk_export.DiskExport(disk, self._host.freezer.jobs)
         is_uploaded = disk_copy.can_upload(image_format)
         try:
+            # That may take long, and holds nothing that others need.
+            leftovers.make_way(disk.domain)
             # The cut comes when the copy can begin: what the guest overwrites
             # while it waits would be kept for nothing.
             with (contextlib.nullcontext() if is_uploaded
                   else compute_utils.disk_ops_semaphore):
-                leftovers.make_way(disk.domain)
                 self._jobs_of(guest).check_backup(disk_path)
                 export.prepare()
                 try:

@@ -101,6 +101,8 @@ class Step:
 _FREEZE = Step('fsFreeze', outcome=ALL)
 _THAW = Step('fsThaw', outcome=ALL)
 _NOTHING_TO_THAW = Step('fsThaw', outcome=0)
+
+#: Steps, and the calls of the hook that they cause.
 Sequence = tuple[tuple[Step, ...], tuple[str, ...]]
 
 

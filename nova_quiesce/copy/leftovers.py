@@ -37,7 +37,7 @@ LOG = logging.getLogger(__name__)
 CONF = nova_conf.CONF
 
 #: To end a job before the next one of its instance begins; each takes 20 s at
-#: most. libvirt 9.0 and later ends no job, whosever it is, for 30 s after any
+#: most. libvirt, seen in 9.0, ends no job, whosever it is, for 30 s after any
 #: guest that has one opens or closes its agent's channel: its only thread for
 #: events waits for that guest's job to end.
 _TRIES = 5
